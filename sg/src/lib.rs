@@ -1,0 +1,26 @@
+//! SCSI commands on host devices and on emulated disks.
+//!
+//! Nothing here knows Xen: a [`LogicalUnit`] takes a [`Command`] with its memory, and a [`Completion`] brings the
+//! outcome and the memory back. [`SgDevice`] passes commands to a device behind `/dev/sgN`; [`disk::EmulatedDisk`] answers
+//! them from a file or from memory. All of them work on one [`Reactor`] per worker.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+pub mod disk;
+mod logical_unit;
+mod reactor;
+pub mod scsi;
+pub mod sys;
+
+pub use logical_unit::{Command, Completion, LogicalUnit, Tag};
+pub use reactor::{Event, Reactor, ReactorKind, Token};
+pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};

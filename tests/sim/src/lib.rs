@@ -1,0 +1,2 @@
+//! A simulated Xen.
+#![forbid(unsafe_code)]
