@@ -1,6 +1,7 @@
 //! The ring that a guest and its backend share, and the vscsiif messages on it.
 //!
-
+//! A slot is copied once ([`BackRing::take`]); the copy is parsed ([`Request::parse`]) and never looked at again in guest
+//! memory. Each taken request has one [`Ticket`], and only a ticket pays for an answer ([`BackRing::push`]).
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -14,4 +15,11 @@
     )
 )]
 
+mod back_ring;
+mod request;
+mod response;
 pub mod vscsiif;
+
+pub use back_ring::{BackRing, RingError, Ticket};
+pub use request::{Action, Direction, Nexus, Refusal, Request, ScsiRequest, Segment, SegmentList};
+pub use response::Answer;

@@ -15,12 +15,16 @@
     )
 )]
 
+mod device;
 pub mod disk;
+mod locate;
 mod logical_unit;
 mod reactor;
 pub mod scsi;
 pub mod sys;
 
+pub use device::{OpenError, SgDevice};
+pub use locate::{Hctl, LocateError, Locator, NotHctl};
 pub use logical_unit::{Command, Completion, LogicalUnit, Tag};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};

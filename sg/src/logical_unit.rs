@@ -49,14 +49,14 @@ pub trait LogicalUnit: Send {
     fn submit(&mut self, command: Command, done: &mut Vec<Completion>);
 
     /// Starts what was submitted and not started yet.
-    fn flush(&mut self, reactor: &mut Reactor, done: &mut Vec<Completion>);
+    fn flush(&mut self, reactor: &mut Reactor);
 
     /// An operation that this unit had put on the reactor is finished. Called only with events whose
     /// [`Token::owner`](crate::Token::owner) is the one given to [`attach`](Self::attach).
     fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>);
 
     /// Tells the unit under which owner its events come back. Called once, before any command.
-    fn attach(&mut self, owner: u32, reactor: &mut Reactor);
+    fn attach(&mut self, owner: u32);
 
     /// The peripheral device type, as in the first byte of standard INQUIRY data (SPC-5, 6.7.2): 00h disk, 01h tape,
     /// 05h CD/DVD, 08h changer, 0Dh enclosure…

@@ -1,2 +1,8 @@
-//! The kernel's side: io_uring, sg headers.
+//! The kernel's side of this crate: io_uring, `poll`, and the headers of the sg driver. All `unsafe` is here.
+#![expect(unsafe_code, reason = "system calls that work on memory of ours")]
+
+mod poller;
 pub(crate) mod reactor;
+pub mod sg_io;
+pub(crate) mod sg_queue;
+mod uring;

@@ -1,19 +1,112 @@
-//! Placeholder until the reactor lands.
-use crate::reactor::{Event, ReactorKind, Token};
+//! The two forms of a reactor, and the operations they have in common.
+
+use std::any::Any;
+use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::reactor::{Event, ReactorKind, Token};
+use crate::sys::poller::Poller;
+use crate::sys::uring::Uring;
+
+/// Memory that an operation uses, kept alive by the reactor until the operation is finished.
+pub(crate) type Keep = Arc<dyn Any + Send + Sync>;
+
+/// An array of iovecs that an operation of the kernel will read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IoVecs {
+    pub(crate) first: *const libc::iovec,
+    pub(crate) count: u32,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// Wait for the descriptor to become readable.
+    Watch,
+    /// Gather-write.
+    Writev(IoVecs),
+    /// Scatter-read, waiting until there is something.
+    Readv(IoVecs),
+}
+
+/// An operation under way.
+pub(crate) struct Operation {
+    pub(crate) fd: RawFd,
+    pub(crate) what: What,
+    /// `None`: its owner is gone, and nobody is told.
+    pub(crate) token: Option<Token>,
+    /// Dropped with the operation, never read.
+    pub(crate) _keep: Option<Keep>,
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation")
+            .field("fd", &self.fd)
+            .field("what", &self.what)
+            .field("token", &self.token)
+            .finish()
+    }
+}
+
+// SAFETY: the iovecs point into memory that `_keep` owns; it is Send + Sync, and the pointers are followed by the kernel
+// (or by the thread that has the reactor) only.
+unsafe impl Send for Operation {}
+
 #[derive(Debug)]
 pub(crate) enum Form {
-    IoUring(()),
-    Poll,
+    IoUring(Box<Uring>),
+    Poll(Poller),
 }
+
 impl Form {
-    pub(crate) fn new(_kind: ReactorKind) -> io::Result<Self> {
-        Ok(Self::Poll)
+    pub(crate) fn new(kind: ReactorKind) -> io::Result<Self> {
+        let uring = |_| Uring::new().map(|uring| Self::IoUring(Box::new(uring)));
+        match kind {
+            ReactorKind::IoUring => uring(()),
+            ReactorKind::Poll => Ok(Self::Poll(Poller::default())),
+            ReactorKind::Auto => Ok(uring(()).unwrap_or_else(|error| {
+                tracing::info!("no io_uring here ({error}): using poll");
+                Self::Poll(Poller::default())
+            })),
+        }
     }
-    pub(crate) fn watch(&mut self, _fd: BorrowedFd<'_>, _token: Token) {}
-    pub(crate) fn wait(&mut self, _timeout: Option<Duration>, _events: &mut Vec<Event>) -> io::Result<()> {
-        Ok(())
+
+    pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>, token: Token) {
+        self.start(Operation { fd: fd.as_raw_fd(), what: What::Watch, token: Some(token), _keep: None });
+    }
+
+    /// Starts a read or write.
+    ///
+    /// # Safety
+    ///
+    /// The iovecs and all they point to stay valid as long as `keep` lives, and nobody but the kernel touches them until
+    /// the event of this operation was returned by [`wait`](Self::wait).
+    pub(crate) unsafe fn transfer(&mut self, fd: BorrowedFd<'_>, what: What, token: Token, keep: Keep) {
+        self.start(Operation { fd: fd.as_raw_fd(), what, token: Some(token), _keep: Some(keep) });
+    }
+
+    fn start(&mut self, operation: Operation) {
+        match self {
+            Self::IoUring(uring) => uring.start(operation),
+            Self::Poll(poller) => poller.start(operation),
+        }
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        match self {
+            Self::IoUring(uring) => uring.wait(timeout, events),
+            Self::Poll(poller) => poller.wait(timeout, events),
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, owner: u32) {
+        match self {
+            Self::IoUring(uring) => uring.cancel(owner),
+            Self::Poll(poller) => poller.cancel(owner),
+        }
     }
 }
