@@ -1,1 +1,25 @@
-//! The backend.
+//! xen-pvscsi: a userspace PVSCSI backend for Xen.
+//!
+//! The data plane is [`worker`], one thread for each vhost; the control plane is `serve`, which owns xenstore. A worker starts
+//! from a [`worker::Connection`] and never reads xenstore.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+pub mod control;
+mod data;
+mod emulate;
+mod log_limit;
+mod pending;
+mod timeout;
+mod v2p;
+pub mod worker;

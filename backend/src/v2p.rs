@@ -1,0 +1,133 @@
+//! From a virtual address to a logical unit.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use pvscsi_ring::Nexus;
+use pvscsi_sg::LogicalUnit;
+
+/// A logical unit and its place.
+pub struct Lun {
+    /// Where the guest sees it.
+    pub nexus: Nexus,
+    /// The device.
+    pub unit: Box<dyn LogicalUnit>,
+    /// Removed from the guest's view; it goes when its last command is finished.
+    pub leaving: bool,
+}
+
+impl fmt::Debug for Lun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lun")
+            .field("nexus", &self.nexus)
+            .field("leaving", &self.leaving)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The logical units of one vhost. An index stays the same as long as the unit is there.
+#[derive(Debug, Default)]
+pub struct V2p {
+    luns: Vec<Option<Lun>>,
+    by_nexus: HashMap<Nexus, usize>,
+    /// Units that were given commands since the last flush.
+    touched: Vec<usize>,
+    hidden: usize,
+}
+
+impl V2p {
+    /// The unit at this address.
+    #[must_use]
+    pub fn find(&self, nexus: Nexus) -> Option<usize> {
+        self.by_nexus.get(&nexus).copied()
+    }
+
+    /// The unit of this index.
+    ///
+    /// # Panics
+    ///
+    /// When there is none: indices come from [`find`](Self::find) and [`add`](Self::add).
+    pub fn get(&mut self, index: usize) -> &mut Lun {
+        let Some(Some(lun)) = self.luns.get_mut(index) else { unreachable!("no logical unit {index}") };
+        lun
+    }
+
+    /// Adds a unit, and tells it its index. `Err` gives it back: there is one at this address.
+    pub fn add(&mut self, nexus: Nexus, unit: Box<dyn LogicalUnit>) -> Result<usize, Box<dyn LogicalUnit>> {
+        if self.by_nexus.contains_key(&nexus) {
+            return Err(unit);
+        }
+        let lun = Some(Lun { nexus, unit, leaving: false });
+        let index = match self.luns.iter().position(Option::is_none) {
+            Some(index) => index,
+            None => {
+                self.luns.push(None);
+                self.luns.len().saturating_sub(1)
+            }
+        };
+        if let Some(room) = self.luns.get_mut(index) {
+            *room = lun;
+        }
+        self.by_nexus.insert(nexus, index);
+        Ok(index)
+    }
+
+    /// Notes that a unit was given a command.
+    pub fn touch(&mut self, index: usize) {
+        if !self.touched.contains(&index) {
+            self.touched.push(index);
+        }
+    }
+
+    /// Calls `flush` for each unit that was given commands since the last time.
+    pub fn flush_touched(&mut self, mut flush: impl FnMut(&mut dyn LogicalUnit)) {
+        for index in self.touched.drain(..) {
+            if let Some(Some(lun)) = self.luns.get_mut(index) {
+                flush(&mut *lun.unit);
+            }
+        }
+    }
+
+    /// Whether a unit is on its way out.
+    #[must_use]
+    pub fn any_leaving(&self) -> bool {
+        self.hidden > 0
+    }
+
+    /// Hides a unit from the guest; [`remove`](Self::remove) ends it.
+    pub fn hide(&mut self, nexus: Nexus) -> Option<usize> {
+        let index = self.by_nexus.remove(&nexus)?;
+        self.get(index).leaving = true;
+        self.hidden = self.hidden.saturating_add(1);
+        Some(index)
+    }
+
+    /// Removes a hidden unit.
+    pub fn remove(&mut self, index: usize) {
+        let lun = self.luns.get_mut(index).and_then(Option::take);
+        assert!(lun.is_some_and(|lun| lun.leaving), "only a hidden unit is removed");
+        self.hidden = self.hidden.saturating_sub(1);
+    }
+
+    /// Indices of the units that are on their way out.
+    pub fn leaving(&self) -> impl Iterator<Item = usize> {
+        self.luns
+            .iter()
+            .enumerate()
+            .filter(|(_, lun)| lun.as_ref().is_some_and(|lun| lun.leaving))
+            .map(|(i, _)| i)
+    }
+
+    /// The LUNs that the guest sees on this channel and target, in ascending order.
+    #[must_use]
+    pub fn luns_of(&self, channel: u16, id: u16) -> Vec<u16> {
+        let mut luns: Vec<u16> = self
+            .by_nexus
+            .keys()
+            .filter(|nexus| nexus.channel == channel && nexus.id == id)
+            .map(|nexus| nexus.lun)
+            .collect();
+        luns.sort_unstable();
+        luns
+    }
+}

@@ -1,0 +1,499 @@
+//! The loop that serves one ring, from the guest's bell to the guest's bell.
+//!
+//! A round takes every request that is there, moves the data of all of them in one ioctl, hands all commands to their devices
+//! in one system call, and answers all that are finished with one notify:
+//!
+//! ```text
+//! wait ─► take ─► fetch ─► submit ─► deliver ─► answer ─► look once more ─► wait
+//! ```
+//!
+//! Nothing in it allocates, locks or logs for a command.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use pvscsi_guestmem::BufferPool;
+use pvscsi_ring::vscsiif::WireRequest;
+use pvscsi_ring::{Action, Answer, BackRing, Direction, Nexus, Request, ScsiRequest, Ticket};
+use pvscsi_sg::{
+    Cdb, Command, Completion, DataDirection, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus,
+    Sense, Tag, Token,
+};
+use pvscsi_xen::{DomId, EventChannel, GrantTable};
+
+use crate::control::{News, Order, WorkerEnd, WorkerError};
+use crate::data::{LIST_BYTES, Mover, start_of};
+use crate::emulate;
+use crate::log_limit::LogLimit;
+use crate::pending::{Found, Pending, PendingTable, SLOTS};
+use crate::timeout;
+use crate::v2p::V2p;
+
+/// Reactor owner of the event channel.
+const BELL: u32 = 0;
+/// Reactor owner of the orders.
+const ORDERS: u32 = 1;
+/// Reactor owner of the first logical unit.
+const FIRST_LUN: u32 = 2;
+
+/// How long commands may go on after the order to stop, or to remove their unit.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Everything that a ring needs to be served. Made by the control plane; nothing in it comes from the guest unchecked.
+pub struct Connection {
+    /// The guest.
+    pub domid: DomId,
+    /// Its ring.
+    pub ring: BackRing,
+    /// Its bell.
+    pub events: Box<dyn EventChannel>,
+    /// Its grants.
+    pub grants: Box<dyn GrantTable>,
+    /// The devices, each at its address.
+    pub luns: Vec<(Nexus, Box<dyn LogicalUnit>)>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("domid", &self.domid)
+            .field("luns", &self.luns.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Serves one ring.
+pub struct Worker {
+    /// First, so dropped first: it lets go of memory that the units own.
+    reactor: Reactor,
+    ring: BackRing,
+    events: Box<dyn EventChannel>,
+    grants: Box<dyn GrantTable>,
+    luns: V2p,
+    table: PendingTable,
+    pool: BufferPool,
+    mover: Mover,
+    list: Box<[u8; LIST_BYTES]>,
+    /// Requests taken in this round, to be submitted in it.
+    fresh: Vec<Tag>,
+    /// Commands finished and not answered.
+    done: Vec<Completion>,
+    /// Requests of this round whose memory is not there.
+    bad: Vec<Tag>,
+    refusals: LogLimit,
+    control: WorkerEnd,
+    stop_at: Option<Instant>,
+    /// Hidden units with commands under way, and when their guest is answered without them.
+    leaving: Vec<(usize, Instant)>,
+    domid: DomId,
+}
+
+impl Worker {
+    /// Takes up a connection. The thread that calls this must be the one that calls [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the pool of buffers.
+    pub fn new(connection: Connection, control: WorkerEnd, reactor: Reactor) -> io::Result<Self> {
+        let Connection { domid, ring, events, grants, luns } = connection;
+        let mut worker = Self {
+            reactor,
+            ring,
+            events,
+            grants,
+            luns: V2p::default(),
+            table: PendingTable::default(),
+            pool: BufferPool::new(SLOTS)?,
+            mover: Mover::new(domid),
+            list: Box::new([0; LIST_BYTES]),
+            fresh: Vec::with_capacity(SLOTS),
+            done: Vec::with_capacity(SLOTS),
+            bad: Vec::with_capacity(SLOTS),
+            refusals: LogLimit::default(),
+            control,
+            stop_at: None,
+            leaving: Vec::new(),
+            domid,
+        };
+        for (nexus, unit) in luns {
+            worker.add_lun(nexus, unit);
+        }
+        Ok(worker)
+    }
+
+    /// Serves until told to stop, or until the ring is of no use any more.
+    pub fn run(mut self) {
+        let ended = self.serve();
+        self.table.abandon();
+        let Self { control, ring, events, luns, reactor, .. } = self;
+        // What the guest waits for first; then what may take its time. The reactor goes before the units: as long as it reads
+        // results, the driver may fill their buffers.
+        drop(ring);
+        drop(events);
+        drop(reactor);
+        drop(luns);
+        control.tell(News::Ended(ended));
+    }
+
+    fn serve(&mut self) -> Result<(), WorkerError> {
+        let mut events = Vec::with_capacity(SLOTS);
+        self.reactor.watch(self.events.as_fd(), token(BELL));
+        self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
+        let mut masked = false;
+        loop {
+            self.take()?;
+            self.fetch();
+            self.submit();
+            self.deliver();
+            self.answer();
+            if self.settle_departures() {
+                return Ok(());
+            }
+            let more = !self.done.is_empty() || (self.stop_at.is_none() && self.ring.final_check()?);
+            if masked && !more {
+                self.events.unmask().map_err(|source| system("unmasking the event channel", source))?;
+                self.reactor.watch(self.events.as_fd(), token(BELL));
+                masked = false;
+            }
+            let patience = if more { Some(Duration::ZERO) } else { self.patience() };
+            self.reactor
+                .wait(patience, &mut events)
+                .map_err(|source| system("waiting for events", source))?;
+            for event in events.drain(..) {
+                match event.token.owner {
+                    BELL => masked |= self.hear_bell()?,
+                    ORDERS => self.follow_orders(),
+                    _ => self.lun_event(event),
+                }
+            }
+        }
+    }
+
+    /// Takes every request that is there, and refuses what makes no sense.
+    fn take(&mut self) -> Result<(), WorkerError> {
+        if self.stop_at.is_some() {
+            return Ok(());
+        }
+        while let Some((ticket, wire)) = self.ring.take()? {
+            self.accept(ticket, &wire);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, ticket: Ticket, wire: &WireRequest) {
+        let request = match Request::parse(wire) {
+            Ok(request) => request,
+            Err(refusal) => return self.refuse(ticket, &refusal),
+        };
+        let Some(lun) = self.luns.find(request.nexus) else {
+            return self.ring.push(ticket, &Answer::NO_CONNECT);
+        };
+        match request.action {
+            Action::Command(command) => self.prepare(ticket, request.nexus, lun, &command),
+            Action::Abort { ref_rqid } => self.abort(ticket, request.nexus, ref_rqid),
+            Action::Reset => self.reset(ticket, lun),
+        }
+    }
+
+    /// Gives a command its slot, its list of segments and its buffer.
+    fn prepare(&mut self, ticket: Ticket, nexus: Nexus, lun: usize, command: &ScsiRequest) {
+        let Some(cdb) = Cdb::new(command.cdb, command.cdb_len) else {
+            unreachable!("the length was checked")
+        };
+        let timeout = timeout::of(command.timeout_s, self.luns.get(lun).unit.device_type());
+        let direction = command.direction;
+        let pending = Pending { ticket, nexus, lun, direction, cdb, timeout, buffer: None, total: 0 };
+        let tag = match self.table.insert(pending) {
+            Ok(tag) => tag,
+            Err(Pending { ticket, .. }) => return self.answer_busy(ticket),
+        };
+        if command.indirect {
+            let fetched = self.mover.fetch_list(&*self.grants, command.areas(), &mut self.list);
+            let (_, segments) = self.table.pending(tag);
+            let list = fetched.map(|len| segments.set_from_table(self.list.get(..len).unwrap_or(&[])));
+            match list {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => {
+                    let Found::Pending(Pending { ticket, .. }) = self.table.complete(tag) else {
+                        unreachable!("just inserted")
+                    };
+                    return self.refuse(ticket, &refusal);
+                }
+                Err(_) => return self.refuse_memory(tag),
+            }
+        } else {
+            self.table.pending(tag).1.set(command.areas());
+        }
+        let (pending, segments) = self.table.pending(tag);
+        pending.total = segments.total();
+        if pending.total > 0 {
+            let Ok(len) = usize::try_from(pending.total) else { unreachable!("at most 512 KiB") };
+            let Some(buffer) = self.pool.take(start_of(segments), len) else {
+                let Found::Pending(Pending { ticket, .. }) = self.table.complete(tag) else {
+                    unreachable!("just inserted")
+                };
+                return self.answer_busy(ticket);
+            };
+            pending.buffer = Some(buffer);
+        }
+        self.fresh.push(tag);
+    }
+
+    /// Copies the data of all new requests from the guest.
+    fn fetch(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let bad = &mut self.bad;
+        self.mover.fetch(&*self.grants, &mut self.table, |tag| bad.push(tag));
+        while let Some(tag) = self.bad.pop() {
+            self.fresh.retain(|fresh| *fresh != tag);
+            self.refuse_memory(tag);
+        }
+    }
+
+    /// Hands all new commands to their devices, or answers those that only the vhost can.
+    fn submit(&mut self) {
+        for tag in self.fresh.drain(..) {
+            let (pending, _) = self.table.pending(tag);
+            let (cdb, timeout, lun, nexus) = (pending.cdb, pending.timeout, pending.lun, pending.nexus);
+            let direction = data_direction(pending.direction);
+            let mut buffer = pending.buffer.take();
+            if cdb.opcode() == emulate::REPORT_LUNS {
+                let outcome =
+                    emulate::report_luns(&cdb, &self.luns.luns_of(nexus.channel, nexus.id), buffer.as_mut());
+                self.done.push(Completion { tag, outcome, buffer });
+                continue;
+            }
+            self.luns.get(lun).unit.submit(Command { tag, cdb, direction, buffer, timeout }, &mut self.done);
+            self.luns.touch(lun);
+        }
+        let reactor = &mut self.reactor;
+        self.luns.flush_touched(|unit| unit.flush(reactor));
+    }
+
+    /// Copies what the devices delivered to the guest.
+    fn deliver(&mut self) {
+        if self.done.is_empty() {
+            return;
+        }
+        let bad = &mut self.bad;
+        self.mover.deliver(&*self.grants, &mut self.done, &self.table, |tag| bad.push(tag));
+    }
+
+    /// Answers all finished commands, and rings the guest's bell once, if it wants to hear it.
+    fn answer(&mut self) {
+        let mut done = std::mem::take(&mut self.done);
+        for Completion { tag, outcome, buffer } in done.drain(..) {
+            if let Some(buffer) = buffer {
+                self.pool.give_back(buffer);
+            }
+            if self.bad.contains(&tag) {
+                self.refuse_memory(tag);
+                continue;
+            }
+            match self.table.complete(tag) {
+                Found::Pending(pending) => push(&mut self.ring, pending, &outcome),
+                Found::Orphaned => {}
+            }
+        }
+        self.done = done;
+        self.bad.clear();
+        if self.ring.publish()
+            && let Err(error) = self.events.notify()
+        {
+            // The guest closed its end: its state in xenstore says the rest.
+            tracing::debug!("notify: {error}");
+        }
+    }
+
+    /// The bell rang, if it did: the port is masked from now on.
+    fn hear_bell(&mut self) -> Result<bool, WorkerError> {
+        let rang =
+            self.events.take_pending().map_err(|source| system("reading the event channel", source))?;
+        if !rang {
+            self.reactor.watch(self.events.as_fd(), token(BELL));
+        }
+        Ok(rang)
+    }
+
+    fn lun_event(&mut self, event: Event) {
+        let index = event.token.owner.checked_sub(FIRST_LUN).and_then(|index| usize::try_from(index).ok());
+        let Some(index) = index else { unreachable!("owner {} is no unit", event.token.owner) };
+        self.luns.get(index).unit.on_event(event, &mut self.reactor, &mut self.done);
+    }
+
+    /// The command is answered first, then the abort. The device keeps what it has: nothing in user space can take a single
+    /// command back from it.
+    fn abort(&mut self, ticket: Ticket, nexus: Nexus, ref_rqid: u16) {
+        let tag = self.table.find(|p| p.nexus == nexus && p.ticket.rqid() == ref_rqid);
+        if let Some(tag) = tag {
+            self.answer_early(tag, HostStatus::ABORT);
+        }
+        // A request that is not there is not running: that is what the guest wants.
+        self.ring.push(ticket, &Answer::TASK_DONE);
+    }
+
+    /// The commands of the unit are answered first, then the reset.
+    fn reset(&mut self, ticket: Ticket, lun: usize) {
+        while let Some(tag) = self.table.find(|p| p.lun == lun) {
+            self.answer_early(tag, HostStatus::RESET);
+        }
+        self.ring.push(ticket, &Answer::TASK_DONE);
+    }
+
+    /// Answers a pending command before its device does. One that was not submitted yet never is.
+    fn answer_early(&mut self, tag: Tag, host: HostStatus) {
+        let fresh = self.fresh.contains(&tag);
+        self.fresh.retain(|other| *other != tag);
+        let mut pending = if fresh {
+            let Found::Pending(pending) = self.table.complete(tag) else {
+                unreachable!("fresh requests are pending")
+            };
+            pending
+        } else {
+            self.table.orphan(tag)
+        };
+        if let Some(buffer) = pending.buffer.take() {
+            self.pool.give_back(buffer);
+        }
+        let outcome = Outcome {
+            status: SamStatus::TASK_ABORTED,
+            sense: Sense::NONE,
+            ..Outcome::host_error(host, pending.total)
+        };
+        push(&mut self.ring, pending, &outcome);
+    }
+
+    fn refuse(&mut self, ticket: Ticket, why: &dyn std::fmt::Display) {
+        if let Some(left_out) = self.refusals.pass(Instant::now()) {
+            tracing::warn!(
+                "domain {} vhost {}: request {} refused: {why} ({left_out} more like this not logged)",
+                self.domid,
+                self.control.vhost,
+                ticket.rqid()
+            );
+        }
+        let failed = Outcome::host_error(HostStatus::ERROR, 0);
+        self.ring.push(ticket, &to_answer(&failed));
+    }
+
+    fn refuse_memory(&mut self, tag: Tag) {
+        let Found::Pending(mut pending) = self.table.complete(tag) else { unreachable!("its guest waits") };
+        if let Some(buffer) = pending.buffer.take() {
+            self.pool.give_back(buffer);
+        }
+        self.refuse(pending.ticket, &"its memory is not granted, or not this way");
+    }
+
+    /// No room: the guest may try again (SAM-5, 5.3.1, BUSY).
+    fn answer_busy(&mut self, ticket: Ticket) {
+        self.ring.push(ticket, &Answer::command(SamStatus::BUSY.0, 0, &[], 0));
+    }
+
+    fn add_lun(&mut self, nexus: Nexus, unit: Box<dyn LogicalUnit>) {
+        match self.luns.add(nexus, unit) {
+            Ok(index) => {
+                let Some(owner) = u32::try_from(index).ok().and_then(|index| index.checked_add(FIRST_LUN))
+                else {
+                    unreachable!("unit {index}")
+                };
+                self.luns.get(index).unit.attach(owner);
+            }
+            Err(_) => unreachable!("the control plane keeps addresses apart"),
+        }
+    }
+
+    fn follow_orders(&mut self) {
+        self.control.orders_bell.silence();
+        self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
+        while let Ok(order) = self.control.orders.try_recv() {
+            match order {
+                Order::Add(nexus, unit) => self.add_lun(nexus, unit),
+                Order::Remove(nexus) => {
+                    let Some(index) = self.luns.hide(nexus) else {
+                        unreachable!("the control plane knows the units")
+                    };
+                    self.leaving.push((index, deadline(DRAIN)));
+                }
+                Order::Stop => self.stop_at = Some(self.stop_at.unwrap_or_else(|| deadline(DRAIN))),
+            }
+        }
+    }
+
+    /// Lets removed units go when their guest is answered; `true` when the worker itself is to end.
+    fn settle_departures(&mut self) -> bool {
+        let now = Instant::now();
+        for (index, by) in std::mem::take(&mut self.leaving) {
+            if self.table.find(|p| p.lun == index).is_some() && now < by {
+                self.leaving.push((index, by));
+                continue;
+            }
+            while let Some(tag) = self.table.find(|p| p.lun == index) {
+                self.answer_early(tag, HostStatus::NO_CONNECT);
+            }
+            self.control.tell(News::Removed(self.luns.get(index).nexus));
+        }
+        if self.luns.any_leaving() {
+            self.drop_idle_units();
+        }
+        self.stop_at.is_some_and(|by| now >= by || self.table.find(|_| true).is_none())
+    }
+
+    /// Removed units without commands go; those whose device has not let go stay until it does.
+    fn drop_idle_units(&mut self) {
+        let idle = |worker: &Self, index: &usize| {
+            worker.table.held_by(*index) == 0 && worker.leaving.iter().all(|(leaving, _)| leaving != index)
+        };
+        loop {
+            let Some(index) = self.luns.leaving().find(|index| idle(self, index)) else { return };
+            if let Some(owner) = u32::try_from(index).ok().and_then(|index| index.checked_add(FIRST_LUN)) {
+                self.reactor.cancel(owner);
+            }
+            self.luns.remove(index);
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let first = self.leaving.iter().map(|(_, by)| *by).chain(self.stop_at).min();
+        first.map(|by| by.saturating_duration_since(Instant::now()))
+    }
+}
+
+fn token(owner: u32) -> Token {
+    Token { owner, what: 0 }
+}
+
+fn deadline(after: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(after).unwrap_or(now)
+}
+
+fn system(what: &'static str, source: io::Error) -> WorkerError {
+    WorkerError::System { what, source }
+}
+
+fn data_direction(direction: Direction) -> DataDirection {
+    match direction {
+        Direction::Bidirectional => DataDirection::Bidirectional,
+        Direction::ToDevice => DataDirection::ToDevice,
+        Direction::FromDevice => DataDirection::FromDevice,
+        Direction::None => DataDirection::None,
+    }
+}
+
+fn push(ring: &mut BackRing, pending: Pending, outcome: &Outcome) {
+    let outcome = Outcome { residual: outcome.residual.min(pending.total), ..*outcome };
+    ring.push(pending.ticket, &to_answer(&outcome));
+}
+
+/// An outcome on the wire. A host byte is never alone: frontends that see 16 bits only would take it for success.
+fn to_answer(outcome: &Outcome) -> Answer<'_> {
+    let known = matches!(outcome.host.0, 0..=15 | 20);
+    let host = if known { outcome.host } else { HostStatus::ERROR };
+    assert!(
+        host == HostStatus::OK || outcome.status != SamStatus::GOOD,
+        "a host error carries a status: {outcome:?}"
+    );
+    Answer::command(outcome.status.0, host.0, outcome.sense.as_bytes(), outcome.residual)
+}
