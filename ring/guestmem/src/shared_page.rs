@@ -136,10 +136,17 @@ impl HeapPage {
     /// A further view of the same page, of the type that the backend uses for mapped grants.
     #[must_use]
     pub fn share(&self) -> SharedPage {
+        self.share_with(Box::new(()))
+    }
+
+    /// As [`share`](Self::share), with something that is dropped together with the view: a simulated Xen counts its
+    /// mappings by it.
+    #[must_use]
+    pub fn share_with(&self, owner: Box<dyn Any + Send + Sync>) -> SharedPage {
         let base = NonNull::from(&*self.0).cast::<u8>();
         // SAFETY: the array has PAGE_SIZE bytes, is aligned to 4, lives as long as the Arc kept as owner, and
         // AtomicU32 allows shared mutation.
-        unsafe { SharedPage::from_mapping(base, Box::new(self.clone())) }
+        unsafe { SharedPage::from_mapping(base, Box::new((self.clone(), owner))) }
     }
 
     /// How many handles and views of this page exist: 1 when nobody else holds it.
@@ -188,6 +195,15 @@ mod tests {
         assert_eq!(heap.handles(), 2);
         drop(view);
         assert_eq!(heap.handles(), 1);
+    }
+
+    #[test]
+    fn what_a_view_was_given_goes_with_it() {
+        let witness = Arc::new(());
+        let view = HeapPage::new().share_with(Box::new(Arc::clone(&witness)));
+        assert_eq!(Arc::strong_count(&witness), 2);
+        drop(view);
+        assert_eq!(Arc::strong_count(&witness), 1);
     }
 
     #[test]
