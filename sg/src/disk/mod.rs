@@ -12,6 +12,8 @@ mod medium;
 mod mode;
 mod provisioning;
 mod sense;
+#[cfg(test)]
+mod tests;
 
 pub use identity::DiskIdentity;
 pub use medium::{Medium, MediumError};
