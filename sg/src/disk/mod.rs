@@ -1,1 +1,162 @@
-//! Emulated disks.
+//! Emulated disks: SCSI commands answered from a file or from memory.
+//!
+//! A CDB becomes an `Operation` without looking at anything else (cdb.rs); then it is done: parameter data (inquiry.rs,
+//! mode.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
+//! SBC-4; clauses of SBC-4 moved between its drafts, so its commands and pages are cited by name.
+
+mod cdb;
+mod data;
+mod identity;
+mod inquiry;
+mod medium;
+mod mode;
+mod provisioning;
+mod sense;
+#[cfg(test)]
+mod tests;
+
+pub use identity::DiskIdentity;
+pub use medium::{Medium, MediumError};
+
+use crate::logical_unit::{Command, Completion, LogicalUnit};
+use crate::reactor::{Event, Reactor};
+use crate::scsi::{Cdb, DataDirection, Outcome, Sense};
+use cdb::{DataPhase, Extent, Operation};
+
+/// Bytes in a logical block of every emulated disk.
+pub const BLOCK_SIZE: u32 = 512;
+
+/// The same as a number of bytes in a file.
+const BLOCK: u64 = BLOCK_SIZE as u64;
+
+/// Blocks in the largest transfer a guest can ask for: 508 KiB, what 128 segments of a page (feature-sg-grant) carry when
+/// the first one starts inside its page.
+pub const DEFAULT_MAX_TRANSFER_BLOCKS: u32 = 1016;
+
+/// Peripheral device type of a direct access block device (SPC-5, 6.7.2).
+const DEVICE_TYPE: u8 = 0x00;
+
+/// A disk made of a [`Medium`].
+///
+/// Commands are done while they are submitted, one after the other.
+#[derive(Debug)]
+pub struct EmulatedDisk {
+    medium: Medium,
+    identity: DiskIdentity,
+    max_transfer_blocks: u32,
+}
+
+impl EmulatedDisk {
+    /// Makes a disk. `max_transfer_blocks` is told to the guest (VPD page B0h), and READ, WRITE and VERIFY of more blocks
+    /// are refused with INVALID FIELD IN CDB (SBC-4, Block Limits VPD page).
+    ///
+    /// # Panics
+    ///
+    /// When `max_transfer_blocks` is 0, which would mean that there is no limit.
+    #[must_use]
+    pub fn new(medium: Medium, identity: DiskIdentity, max_transfer_blocks: u32) -> Self {
+        assert_ne!(max_transfer_blocks, 0, "a disk that transfers nothing");
+        Self { medium, identity, max_transfer_blocks }
+    }
+
+    /// Does a command; the number of bytes moved between `data` and the disk, or why it was not done.
+    fn execute(&self, cdb: &Cdb, direction: DataDirection, data: &mut [u8]) -> Result<usize, Sense> {
+        let operation = Operation::decode(cdb)?;
+        if operation.writes() && self.medium.is_read_only() {
+            return Err(sense::WRITE_PROTECTED);
+        }
+        let data = agreed(operation.data_phase(), direction, data)?;
+        match operation {
+            Operation::TestUnitReady => Ok(0),
+            Operation::RequestSense { descriptor, allocation } => {
+                Ok(give(&inquiry::request_sense(descriptor), allocation, data))
+            }
+            Operation::Inquiry { vpd: false, allocation, .. } => {
+                Ok(give(&inquiry::standard(), allocation, data))
+            }
+            Operation::Inquiry { page, allocation, .. } => Ok(give(&self.vpd_page(page)?, allocation, data)),
+            Operation::ModeSense(asked) => Ok(give(&self.mode_sense(asked)?, asked.allocation, data)),
+            Operation::StartStopUnit { stop } => self.start_stop(stop),
+            Operation::ReadCapacity10 => {
+                Ok(give(&inquiry::capacity_10(self.medium.blocks()), usize::MAX, data))
+            }
+            Operation::ReadCapacity16 { allocation } => {
+                Ok(give(&inquiry::capacity_16(self.medium.blocks()), allocation, data))
+            }
+            Operation::ReportLuns { select, allocation } => {
+                Ok(give(&inquiry::report_luns(select)?, allocation, data))
+            }
+            Operation::Read { extent, fua } => self.read(extent, fua, data),
+            Operation::Write { extent, fua } => self.write(extent, fua, data),
+            Operation::Verify { extent, against } => self.verify(extent, against, data),
+            Operation::SynchronizeCache { extent } => self.synchronize_cache(extent),
+            Operation::Unmap { .. } => self.unmap(data),
+            Operation::WriteSame { extent, unmap, .. } => self.write_same(extent, unmap, data),
+        }
+    }
+
+    /// Where an extent of at most `limit` blocks lies on the medium, in bytes.
+    fn locate(&self, extent: Extent, limit: u32) -> Result<u64, Sense> {
+        if extent.blocks > limit {
+            return Err(sense::INVALID_FIELD_IN_CDB);
+        }
+        let end = extent.lba.checked_add(extent.blocks.into());
+        // The address itself has to exist even when no block is asked for.
+        if extent.lba >= self.medium.blocks() || end.is_none_or(|end| end > self.medium.blocks()) {
+            return Err(sense::LBA_OUT_OF_RANGE);
+        }
+        Ok(extent.lba.saturating_mul(BLOCK))
+    }
+}
+
+/// The part of the buffer a command may use. A direction that contradicts the CDB and data-out that is too short
+/// are refused before anything is done.
+fn agreed(phase: DataPhase, direction: DataDirection, data: &mut [u8]) -> Result<&mut [u8], Sense> {
+    let may_be = |wanted| {
+        direction == wanted
+            || direction == DataDirection::Bidirectional
+            || (direction == DataDirection::None && data.is_empty())
+    };
+    let usable = match phase {
+        DataPhase::None => Some(0),
+        DataPhase::In if may_be(DataDirection::FromDevice) => Some(data.len()),
+        DataPhase::Out { bytes } if may_be(DataDirection::ToDevice) => usize::try_from(bytes).ok(),
+        DataPhase::In | DataPhase::Out { .. } => None,
+    };
+    usable.and_then(|usable| data.get_mut(..usable)).ok_or(sense::INVALID_FIELD_IN_CDB)
+}
+
+/// Puts parameter data into the buffer: as much as is there, was asked for, and fits.
+fn give(answer: &[u8], allocation: usize, data: &mut [u8]) -> usize {
+    let given = answer.iter().take(allocation).zip(data.iter_mut());
+    given.map(|(from, to)| *to = *from).count()
+}
+
+impl LogicalUnit for EmulatedDisk {
+    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
+        let Command { tag, cdb, direction, mut buffer, .. } = command;
+        let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
+        let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };
+        let outcome = match self.execute(&cdb, direction, data) {
+            Ok(moved) => {
+                let residual = u32::try_from(moved).ok().and_then(|moved| len.checked_sub(moved));
+                let Some(residual) = residual else { unreachable!("{moved} of {len} bytes moved") };
+                Outcome::good(residual)
+            }
+            Err(sense) => Outcome::check_condition(sense, len),
+        };
+        done.push(Completion { tag, outcome, buffer });
+    }
+
+    fn flush(&mut self, _reactor: &mut Reactor, _done: &mut Vec<Completion>) {}
+
+    fn on_event(&mut self, event: Event, _reactor: &mut Reactor, _done: &mut Vec<Completion>) {
+        unreachable!("a disk that puts nothing on the reactor got {event:?}")
+    }
+
+    fn attach(&mut self, _owner: u32, _reactor: &mut Reactor) {}
+
+    fn device_type(&self) -> u8 {
+        DEVICE_TYPE
+    }
+}

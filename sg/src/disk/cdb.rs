@@ -1,0 +1,241 @@
+//! What a CDB asks of a disk. Pure: no device, no data, no I/O.
+
+use super::{BLOCK, sense};
+use crate::scsi::{Cdb, Sense};
+
+/// Blocks in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) lba: u64,
+    pub(super) blocks: u32,
+}
+
+impl Extent {
+    pub(super) fn bytes(self) -> u64 {
+        u64::from(self.blocks).saturating_mul(BLOCK)
+    }
+}
+
+/// What VERIFY compares the medium with (BYTCHK; SBC-4, VERIFY (10) command).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Against {
+    /// 00b: nothing; the blocks only have to be readable.
+    Nothing,
+    /// 01b: as much data-out.
+    Data,
+    /// 11b: one block of data-out, again and again.
+    OneBlock,
+}
+
+/// A command this disk knows, with its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    TestUnitReady,
+    RequestSense { descriptor: bool, allocation: usize },
+    Inquiry { vpd: bool, page: u8, allocation: usize },
+    ModeSense(ModeSense),
+    StartStopUnit { stop: bool },
+    ReadCapacity10,
+    ReadCapacity16 { allocation: usize },
+    ReportLuns { select: u8, allocation: usize },
+    Read { extent: Extent, fua: bool },
+    Write { extent: Extent, fua: bool },
+    Verify { extent: Extent, against: Against },
+    SynchronizeCache { extent: Extent },
+    Unmap { list_len: u16 },
+    WriteSame { extent: Extent, unmap: bool, no_data: bool },
+}
+
+/// MODE SENSE of either length (SPC-5, MODE SENSE (6) and (10) commands).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ModeSense {
+    pub(super) ten: bool,
+    pub(super) block_descriptor: bool,
+    pub(super) control: u8,
+    pub(super) page: u8,
+    pub(super) subpage: u8,
+    pub(super) allocation: usize,
+}
+
+/// Which way data goes for an [`Operation`], and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DataPhase {
+    None,
+    In,
+    Out { bytes: u64 },
+}
+
+impl Operation {
+    /// Every command of this disk is in this table; all others are INVALID COMMAND OPERATION CODE.
+    pub(super) fn decode(cdb: &Cdb) -> Result<Self, Sense> {
+        let bytes = cdb.padded();
+        match cdb.opcode() {
+            0x00 => Ok(Self::TestUnitReady),
+            0x03 => Ok(request_sense(bytes)),
+            0x08 | 0x28 | 0xa8 | 0x88 => read_or_write(bytes).map(|(extent, fua)| Self::Read { extent, fua }),
+            0x0a | 0x2a | 0xaa | 0x8a => {
+                read_or_write(bytes).map(|(extent, fua)| Self::Write { extent, fua })
+            }
+            0x12 => inquiry(bytes),
+            0x1a | 0x5a => Ok(Self::ModeSense(mode_sense(bytes))),
+            0x1b => start_stop_unit(bytes),
+            0x25 => Ok(Self::ReadCapacity10),
+            0x2f | 0xaf | 0x8f => verify(bytes),
+            0x35 | 0x91 => Ok(Self::SynchronizeCache { extent: block_fields(bytes).1 }),
+            0x41 | 0x93 => write_same(bytes),
+            0x42 => unmap(bytes),
+            0x9e => service_action_in(bytes),
+            0xa0 => Ok(report_luns(bytes)),
+            _ => Err(sense::INVALID_OPCODE),
+        }
+    }
+
+    pub(super) fn data_phase(self) -> DataPhase {
+        match self {
+            Self::TestUnitReady | Self::StartStopUnit { .. } | Self::SynchronizeCache { .. } => {
+                DataPhase::None
+            }
+            Self::RequestSense { .. }
+            | Self::Inquiry { .. }
+            | Self::ModeSense(_)
+            | Self::ReadCapacity10
+            | Self::ReadCapacity16 { .. }
+            | Self::ReportLuns { .. }
+            | Self::Read { .. } => DataPhase::In,
+            Self::Write { extent, .. } => DataPhase::Out { bytes: extent.bytes() },
+            Self::Verify { extent, against } => match against {
+                Against::Nothing => DataPhase::None,
+                Against::Data => DataPhase::Out { bytes: extent.bytes() },
+                Against::OneBlock => DataPhase::Out { bytes: extent.bytes().min(BLOCK) },
+            },
+            Self::Unmap { list_len } => DataPhase::Out { bytes: u64::from(list_len) },
+            Self::WriteSame { no_data: true, .. } => DataPhase::None,
+            Self::WriteSame { .. } => DataPhase::Out { bytes: BLOCK },
+        }
+    }
+
+    /// Whether it changes the medium, which a write-protected disk refuses.
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Unmap { .. } | Self::WriteSame { .. })
+    }
+}
+
+/// Byte 1, address and number of blocks of a command on blocks. The places depend on the length of the CDB only
+/// (SPC-5, 4.2.5), and the group of the operation code says which length it is.
+fn block_fields(cdb: &[u8; 16]) -> (u8, Extent) {
+    match *cdb {
+        // The upper bits of byte 1 belong to the address here, so there are no flags; 0 means 256 blocks (SBC-2, READ (6)).
+        [0x00..=0x1f, b1, b2, b3, count, ..] => {
+            let lba = u32::from_be_bytes([0, b1 & 0x1f, b2, b3]);
+            (0, Extent { lba: lba.into(), blocks: if count == 0 { 256 } else { count.into() } })
+        }
+        [0x20..=0x5f, flags, a, b, c, d, _, m, n, ..] => (
+            flags,
+            Extent {
+                lba: u32::from_be_bytes([a, b, c, d]).into(),
+                blocks: u16::from_be_bytes([m, n]).into(),
+            },
+        ),
+        [0xa0..=0xbf, flags, a, b, c, d, k, l, m, n, ..] => (
+            flags,
+            Extent { lba: u32::from_be_bytes([a, b, c, d]).into(), blocks: u32::from_be_bytes([k, l, m, n]) },
+        ),
+        [_, flags, a, b, c, d, e, f, g, h, k, l, m, n, ..] => (
+            flags,
+            Extent {
+                lba: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+                blocks: u32::from_be_bytes([k, l, m, n]),
+            },
+        ),
+    }
+}
+
+/// RDPROTECT, WRPROTECT, VRPROTECT: without protection information every value but 0 is refused (SBC-4, READ (10)).
+const PROTECT: u8 = 0xe0;
+
+fn read_or_write(cdb: &[u8; 16]) -> Result<(Extent, bool), Sense> {
+    let (flags, extent) = block_fields(cdb);
+    if flags & PROTECT != 0 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok((extent, flags & 0x08 != 0))
+}
+
+fn verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (flags, extent) = block_fields(cdb);
+    let against = match flags & (PROTECT | 0x06) {
+        0x00 => Against::Nothing,
+        0x02 => Against::Data,
+        0x06 => Against::OneBlock,
+        _ => return Err(sense::INVALID_FIELD_IN_CDB),
+    };
+    Ok(Operation::Verify { extent, against })
+}
+
+/// UNMAP is bit 3 and, with 16 bytes, NDOB bit 0. ANCHOR (VPD page B2h: not supported), the obsolete LBDATA and PBDATA, and
+/// bit 0 of the short form all mean something this disk does not do.
+fn write_same(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (flags, extent) = block_fields(cdb);
+    let known = if cdb[0] == 0x93 { 0x09 } else { 0x08 };
+    if flags & !known != 0 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok(Operation::WriteSame { extent, unmap: flags & 0x08 != 0, no_data: flags & 0x01 != 0 })
+}
+
+fn unmap(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let anchor = cdb[1] & 0x01 != 0;
+    if anchor {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok(Operation::Unmap { list_len: u16::from_be_bytes([cdb[7], cdb[8]]) })
+}
+
+/// LOEJ and power conditions other than START_VALID are refused: nothing here ejects or saves power.
+fn start_stop_unit(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    if cdb[4] & 0xf2 != 0 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok(Operation::StartStopUnit { stop: cdb[4] & 0x01 == 0 })
+}
+
+fn request_sense(cdb: &[u8; 16]) -> Operation {
+    Operation::RequestSense { descriptor: cdb[1] & 0x01 != 0, allocation: cdb[4].into() }
+}
+
+/// A page code without EVPD, and the obsolete CMDDT, are refused (SPC-5, INQUIRY command).
+fn inquiry(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (vpd, page) = (cdb[1] & 0x01 != 0, cdb[2]);
+    if cdb[1] & 0x02 != 0 || (!vpd && page != 0) {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok(Operation::Inquiry { vpd, page, allocation: u16::from_be_bytes([cdb[3], cdb[4]]).into() })
+}
+
+fn mode_sense(cdb: &[u8; 16]) -> ModeSense {
+    let ten = cdb[0] == 0x5a;
+    ModeSense {
+        ten,
+        block_descriptor: cdb[1] & 0x08 == 0,
+        control: cdb[2] >> 6,
+        page: cdb[2] & 0x3f,
+        subpage: cdb[3],
+        allocation: if ten { u16::from_be_bytes([cdb[7], cdb[8]]).into() } else { cdb[4].into() },
+    }
+}
+
+/// SERVICE ACTION IN (16); only READ CAPACITY (16) of them.
+fn service_action_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    if cdb[1] & 0x1f != 0x10 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok(Operation::ReadCapacity16 { allocation: allocation([cdb[10], cdb[11], cdb[12], cdb[13]]) })
+}
+
+fn report_luns(cdb: &[u8; 16]) -> Operation {
+    Operation::ReportLuns { select: cdb[2], allocation: allocation([cdb[6], cdb[7], cdb[8], cdb[9]]) }
+}
+
+fn allocation(field: [u8; 4]) -> usize {
+    usize::try_from(u32::from_be_bytes(field)).unwrap_or(usize::MAX)
+}

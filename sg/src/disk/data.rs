@@ -1,0 +1,81 @@
+//! Reading, writing, verifying and saving blocks.
+
+use super::cdb::{Against, Extent};
+use super::medium::CHUNK;
+use super::{BLOCK, EmulatedDisk, sense};
+use crate::scsi::Sense;
+
+impl EmulatedDisk {
+    /// READ: as much as fits the buffer. FUA asks for what is on stable storage, so the page cache goes there first
+    /// (SBC-4, READ (10)).
+    pub(super) fn read(&self, extent: Extent, fua: bool, data: &mut [u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        if fua {
+            self.sync(extent.lba)?;
+        }
+        let len = usize::try_from(extent.bytes()).unwrap_or(usize::MAX).min(data.len());
+        let wanted = data.get_mut(..len).unwrap_or_default();
+        self.medium.read(offset, wanted).map_err(|_| sense::read_failed(extent.lba))?;
+        Ok(len)
+    }
+
+    /// WRITE of all the data.
+    pub(super) fn write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        self.medium.write(offset, data).map_err(|error| sense::write_failed(&error, extent.lba))?;
+        if fua {
+            self.sync(extent.lba)?;
+        }
+        Ok(data.len())
+    }
+
+    /// VERIFY: every block has to be readable and, if there is data, the same as the data.
+    pub(super) fn verify(&self, extent: Extent, against: Against, data: &[u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let mut room = vec![0; CHUNK];
+        let mut done = 0_u64;
+        while done < extent.bytes() {
+            let left = usize::try_from(extent.bytes().saturating_sub(done)).unwrap_or(usize::MAX);
+            let stored = room.get_mut(..left.min(CHUNK)).unwrap_or_default();
+            self.medium
+                .read(offset.saturating_add(done), stored)
+                .map_err(|_| sense::read_failed(extent.lba.saturating_add(done / BLOCK)))?;
+            let differs = match against {
+                Against::Nothing => None,
+                Against::Data => {
+                    first_difference(stored, data.iter().skip(usize::try_from(done).unwrap_or(usize::MAX)))
+                }
+                Against::OneBlock => first_difference(stored, data.iter().cycle()),
+            };
+            if let Some(at) = differs {
+                return Err(sense::miscompare(done.saturating_add(at as u64)));
+            }
+            done = done.saturating_add(stored.len() as u64);
+        }
+        Ok(data.len())
+    }
+
+    /// SYNCHRONIZE CACHE: the range is checked; saved is everything. With IMMED it answers after the work as well, which is
+    /// allowed.
+    pub(super) fn synchronize_cache(&self, extent: Extent) -> Result<usize, Sense> {
+        self.locate(extent, u32::MAX)?;
+        self.sync(extent.lba)?;
+        Ok(0)
+    }
+
+    /// START STOP UNIT: the disk stays usable, but what was written is safe after a stop (SBC-4, NO_FLUSH bit).
+    pub(super) fn start_stop(&self, stop: bool) -> Result<usize, Sense> {
+        if stop {
+            self.sync(0)?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn sync(&self, lba: u64) -> Result<(), Sense> {
+        self.medium.sync().map_err(|error| sense::write_failed(&error, lba))
+    }
+}
+
+fn first_difference<'a>(stored: &[u8], expected: impl Iterator<Item = &'a u8>) -> Option<usize> {
+    stored.iter().zip(expected).position(|(stored, expected)| stored != expected)
+}

@@ -1,0 +1,165 @@
+//! Where the blocks are: a file, or memory that looks like one.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::{BLOCK, BLOCK_SIZE};
+
+/// Bytes written or compared at once where a command covers more than its own data.
+pub(super) const CHUNK: usize = CHUNK_BLOCKS * BLOCK_SIZE as usize;
+pub(super) const CHUNK_BLOCKS: usize = 128;
+
+static ZEROES: [u8; CHUNK] = [0; CHUNK];
+
+/// Why there is no [`Medium`].
+#[derive(Debug, thiserror::Error)]
+pub enum MediumError {
+    /// Missing, a directory, no permission: the system's own words say which.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A directory, device, pipe or socket.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// No blocks, or a part of a block at the end.
+    #[error("a size of {0} bytes is not a positive multiple of {BLOCK_SIZE}")]
+    Size(u64),
+    /// The system gives no memory file of that size.
+    #[error("cannot make a medium of {bytes} bytes in memory")]
+    Memory {
+        /// The size that was asked for.
+        bytes: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The blocks of an emulated disk. Its size is fixed when it is opened.
+#[derive(Debug)]
+pub struct Medium {
+    file: File,
+    bytes: u64,
+    read_only: bool,
+}
+
+impl Medium {
+    /// A medium in memory, all zeroes and gone when dropped. Blocks that were never written take no memory.
+    ///
+    /// # Errors
+    ///
+    /// [`MediumError::Size`] when `bytes` is 0 or no multiple of [`BLOCK_SIZE`]; [`MediumError::Memory`] when the system
+    /// refuses.
+    pub fn ram(bytes: u64) -> Result<Self, MediumError> {
+        let refused = |source| MediumError::Memory { bytes, source };
+        let memory =
+            memfd_create("pvscsi-disk", MFdFlags::MFD_CLOEXEC).map_err(|errno| refused(errno.into()))?;
+        let file = File::from(memory);
+        file.set_len(bytes).map_err(refused)?;
+        Self::over(file, bytes, false)
+    }
+
+    /// A regular file. With `read_only` it is opened for reading only, and the disk says that it is write-protected.
+    ///
+    /// # Errors
+    ///
+    /// [`MediumError::Open`] with the system's reason, [`MediumError::NotAFile`], and [`MediumError::Size`] for an empty
+    /// file and for one whose size is no multiple of [`BLOCK_SIZE`].
+    pub fn open_file(path: &Path, read_only: bool) -> Result<Self, MediumError> {
+        let failed = |source| MediumError::Open { path: path.to_owned(), source };
+        // Without O_NONBLOCK the opening of a pipe would wait for its other end.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(MediumError::NotAFile(path.to_owned()));
+        }
+        Self::over(file, metadata.len(), read_only)
+    }
+
+    pub(super) fn over(file: File, bytes: u64, read_only: bool) -> Result<Self, MediumError> {
+        if bytes == 0 || !bytes.is_multiple_of(BLOCK) {
+            return Err(MediumError::Size(bytes));
+        }
+        Ok(Self { file, bytes, read_only })
+    }
+
+    /// Number of blocks of [`BLOCK_SIZE`] bytes; at least 1.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.bytes / BLOCK
+    }
+
+    /// Whether it was opened for reading only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Fills `data` from byte `offset` on. A file that has become too short is an error.
+    pub(super) fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(data, offset)
+    }
+
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    /// Writes `chunk` again and again until `len` bytes are covered; the last time perhaps a part of it.
+    pub(super) fn fill(&self, offset: u64, len: u64, chunk: &[u8]) -> io::Result<()> {
+        let mut done = 0_u64;
+        while done < len {
+            let left = usize::try_from(len.saturating_sub(done)).unwrap_or(usize::MAX);
+            let part = chunk.get(..left).unwrap_or(chunk);
+            self.write(offset.saturating_add(done), part)?;
+            done = done.saturating_add(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Waits until what was written is on stable storage. The size never changes, so data is all there is to save.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Gives the space of a range back; it reads as zeroes then. `false`, with nothing changed, where the file system
+    /// knows no holes.
+    pub(super) fn punch_hole(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.allocate(FallocateFlags::FALLOC_FL_PUNCH_HOLE, offset, len)
+    }
+
+    /// Makes a range read as zeroes and keeps its space.
+    pub(super) fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        if self.allocate(FallocateFlags::FALLOC_FL_ZERO_RANGE, offset, len)? {
+            return Ok(());
+        }
+        self.fill(offset, len, &ZEROES)
+    }
+
+    fn allocate(&self, mode: FallocateFlags, offset: u64, len: u64) -> io::Result<bool> {
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+            unreachable!("{len} bytes at {offset} of a file")
+        };
+        loop {
+            match fallocate(&self.file, mode | FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, len) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EOPNOTSUPP) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Giving blocks back and filling many with one: UNMAP and WRITE SAME.
+
+use super::cdb::Extent;
+use super::medium::CHUNK_BLOCKS;
+use super::{EmulatedDisk, sense};
+use crate::scsi::Sense;
+
+/// Blocks of all descriptors of an UNMAP together: 1 GiB, so that no command keeps the worker for long.
+pub(super) const MAX_UNMAP_BLOCKS: u32 = 1 << 21;
+/// Descriptors of an UNMAP.
+pub(super) const MAX_UNMAP_DESCRIPTORS: u32 = 256;
+/// Blocks that are freed together: a page of 4096 bytes.
+pub(super) const UNMAP_GRANULARITY: u32 = 8;
+/// Blocks of a WRITE SAME: 32 MiB, which may all have to be written.
+pub(super) const MAX_WRITE_SAME_BLOCKS: u32 = 1 << 16;
+
+impl EmulatedDisk {
+    /// UNMAP. The whole list is checked before anything is done. Where the file system knows no holes the blocks stay as
+    /// they are, for UNMAP is a wish and not an order (SBC-4, 4.7).
+    pub(super) fn unmap(&self, list: &[u8]) -> Result<usize, Sense> {
+        let mut blocks = 0_u64;
+        let mut count = 0_u32;
+        for extent in descriptors(list)? {
+            self.locate(extent, u32::MAX)?;
+            blocks = blocks.saturating_add(extent.blocks.into());
+            count = count.saturating_add(1);
+        }
+        if count > MAX_UNMAP_DESCRIPTORS || blocks > MAX_UNMAP_BLOCKS.into() {
+            return Err(sense::INVALID_FIELD_IN_LIST);
+        }
+        for extent in descriptors(list)?.filter(|extent| extent.blocks > 0) {
+            let offset = self.locate(extent, u32::MAX)?;
+            self.medium
+                .punch_hole(offset, extent.bytes())
+                .map_err(|error| sense::write_failed(&error, extent.lba))?;
+        }
+        Ok(list.len())
+    }
+
+    /// WRITE SAME of one block; an empty `block` stands for zeroes (NDOB). Zeroes with UNMAP become a hole; other data with
+    /// UNMAP has to be written all the same, since a hole would not read as it (SBC-4, WRITE SAME (10)).
+    pub(super) fn write_same(&self, extent: Extent, unmap: bool, block: &[u8]) -> Result<usize, Sense> {
+        if extent.blocks == 0 {
+            return Err(sense::INVALID_FIELD_IN_CDB);
+        }
+        let offset = self.locate(extent, MAX_WRITE_SAME_BLOCKS)?;
+        let (medium, len) = (&self.medium, extent.bytes());
+        let zeroes = block.iter().all(|byte| *byte == 0);
+        let filled = match (zeroes, unmap) {
+            (true, true) => medium
+                .punch_hole(offset, len)
+                .and_then(|done| if done { Ok(()) } else { medium.zero(offset, len) }),
+            (true, false) => medium.zero(offset, len),
+            (false, _) => medium.fill(offset, len, &block.repeat(CHUNK_BLOCKS)),
+        };
+        filled.map_err(|error| sense::write_failed(&error, extent.lba))?;
+        Ok(block.len())
+    }
+}
+
+/// The block descriptors of an UNMAP parameter list. One that is cut off, by either length in the list or by its end, is
+/// left out; an empty list is fine, and one shorter than its header is not (SBC-4, UNMAP parameter list).
+fn descriptors(list: &[u8]) -> Result<impl Iterator<Item = Extent>, Sense> {
+    let body = match list {
+        [] => &[][..],
+        [l0, l1, d0, d1, _, _, _, _, rest @ ..] => {
+            // The first length also counts the six bytes between it and the descriptors.
+            let list_says = usize::from(u16::from_be_bytes([*l0, *l1])).saturating_sub(6);
+            let descriptors_say = usize::from(u16::from_be_bytes([*d0, *d1]));
+            rest.get(..list_says.min(descriptors_say)).unwrap_or(rest)
+        }
+        _ => return Err(sense::PARAMETER_LIST_LENGTH_ERROR),
+    };
+    let (whole, _cut_off) = body.as_chunks::<16>();
+    Ok(whole.iter().map(|[a, b, c, d, e, f, g, h, k, l, m, n, ..]| Extent {
+        lba: u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]),
+        blocks: u32::from_be_bytes([*k, *l, *m, *n]),
+    }))
+}
