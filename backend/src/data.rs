@@ -55,7 +55,7 @@ impl Mover {
     pub fn fetch(&mut self, grants: &dyn GrantTable, table: &mut PendingTable, mut bad: impl FnMut(Tag)) {
         let mut batch = self.storage.batch(self.domid);
         self.counts.clear();
-        for (tag, segments, buffer) in table.to_fetch() {
+        for (tag, segments, buffer) in table.unfetched() {
             let before = batch.len();
             push(&mut batch, Direction::ToDevice, segments.as_slice(), buffer.as_mut_slice());
             self.counts.push((tag, batch.len().saturating_sub(before)));

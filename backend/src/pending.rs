@@ -104,7 +104,7 @@ impl PendingTable {
     }
 
     /// Tags, segments and buffers of the requests that carry data to their device and are not submitted yet.
-    pub fn to_fetch(&mut self) -> impl Iterator<Item = (Tag, &SegmentList, &mut Buffer)> {
+    pub fn unfetched(&mut self) -> impl Iterator<Item = (Tag, &SegmentList, &mut Buffer)> {
         self.slots.iter_mut().zip(0..).filter_map(|(Slot { state, segments }, tag)| match state {
             State::Pending(Pending {
                 direction: Direction::ToDevice | Direction::Bidirectional,

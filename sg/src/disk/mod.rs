@@ -148,13 +148,13 @@ impl LogicalUnit for EmulatedDisk {
         done.push(Completion { tag, outcome, buffer });
     }
 
-    fn flush(&mut self, _reactor: &mut Reactor, _done: &mut Vec<Completion>) {}
+    fn flush(&mut self, _reactor: &mut Reactor) {}
 
     fn on_event(&mut self, event: Event, _reactor: &mut Reactor, _done: &mut Vec<Completion>) {
         unreachable!("a disk that puts nothing on the reactor got {event:?}")
     }
 
-    fn attach(&mut self, _owner: u32, _reactor: &mut Reactor) {}
+    fn attach(&mut self, _owner: u32) {}
 
     fn device_type(&self) -> u8 {
         DEVICE_TYPE

@@ -152,11 +152,12 @@ fn pattern(seed: u8, blocks: usize) -> Vec<u8> {
 fn nothing_waits_for_the_reactor() {
     let mut bench = Bench::ram(8);
     let mut reactor = Reactor::new(ReactorKind::Poll).unwrap();
-    let mut done = Vec::new();
-    bench.disk.attach(3, &mut reactor);
+    bench.disk.attach(3);
     assert_eq!(bench.none(&[0; 6]), GOOD);
-    bench.disk.flush(&mut reactor, &mut done);
-    assert!(done.is_empty());
+    bench.disk.flush(&mut reactor);
+    let mut events = Vec::new();
+    reactor.wait(Some(Duration::ZERO), &mut events).unwrap();
+    assert!(events.is_empty());
     assert_eq!(bench.disk.device_type(), 0);
 }
 
