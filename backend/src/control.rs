@@ -4,11 +4,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pvscsi_ring::{Nexus, RingError};
-use pvscsi_sg::LogicalUnit;
+use pvscsi_sg::{LogicalUnit, Reactor, ReactorKind};
+
+use crate::worker::{Connection, Worker};
 
 /// An order to a worker.
 pub enum Order {
@@ -43,6 +47,12 @@ pub enum WorkerError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl WorkerError {
+    fn stuck() -> Self {
+        Self::System { what: "waiting for the worker", source: io::ErrorKind::TimedOut.into() }
+    }
 }
 
 /// A bell that a poll hears.
@@ -93,19 +103,132 @@ pub struct WorkerEnd {
     pub orders: Receiver<Order>,
     /// Rings when there are some.
     pub orders_bell: Bell,
-    /// Where news go, with the name of the vhost.
-    pub news: Sender<(u32, News)>,
+    /// Where news go.
+    pub news: Sender<News>,
     /// To be rung after each.
     pub news_bell: Bell,
-    /// The vhost's number.
-    pub vhost: u32,
+    /// Guest and vhost, for messages.
+    pub name: String,
 }
 
 impl WorkerEnd {
     /// Reports to the control plane.
     pub fn tell(&self, news: News) {
         // Without a listener the process is on its way out.
-        let _ = self.news.send((self.vhost, news));
+        let _ = self.news.send(news);
         self.news_bell.ring();
+    }
+}
+
+/// The control plane's end of a running worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    thread: Option<JoinHandle<()>>,
+    orders: Sender<Order>,
+    orders_bell: Bell,
+    news: Receiver<News>,
+}
+
+/// How long the control plane waits for a worker beyond the time that the worker takes to drain.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl WorkerHandle {
+    /// Starts a thread that serves `connection`. `news_bell` rings when it has something to say; `name` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors, no memory or no thread left.
+    pub fn start(name: &str, connection: Connection, kind: ReactorKind, news_bell: Bell) -> io::Result<Self> {
+        let (orders, orders_out) = crossbeam_channel::unbounded();
+        let (news_in, news) = crossbeam_channel::unbounded();
+        let orders_bell = Bell::new()?;
+        let end = WorkerEnd {
+            name: name.to_owned(),
+            orders: orders_out,
+            orders_bell: orders_bell.clone(),
+            news: news_in,
+            news_bell,
+        };
+        // An io_uring belongs to the thread that makes it, so all of the worker is made there.
+        let (ready, started) = crossbeam_channel::bounded(1);
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                match Reactor::new(kind).and_then(|reactor| Worker::new(connection, end, reactor)) {
+                    Ok(worker) => {
+                        let _ = ready.send(Ok(()));
+                        worker.run();
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
+                }
+            })?;
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker died while it started")))?;
+        Ok(Self { thread: Some(thread), orders, orders_bell, news })
+    }
+
+    fn order(&self, order: Order) {
+        // A worker that has ended has said why; its orders do not matter any more.
+        let _ = self.orders.send(order);
+        self.orders_bell.ring();
+    }
+
+    /// Serves a further unit from now on.
+    pub fn add(&self, nexus: Nexus, unit: Box<dyn LogicalUnit>) {
+        self.order(Order::Add(nexus, unit));
+    }
+
+    /// Removes a unit, and waits until its last command is answered, which the worker does in bounded time. `Err`: the worker
+    /// ended meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended.
+    pub fn remove(&self, nexus: Nexus) -> Result<(), WorkerError> {
+        self.order(Order::Remove(nexus));
+        loop {
+            match self.news.recv_timeout(PATIENCE) {
+                Ok(News::Removed(removed)) if removed == nexus => return Ok(()),
+                Ok(News::Removed(_)) => {}
+                Ok(News::Ended(ended)) => return ended,
+                Err(_) => return Err(WorkerError::stuck()),
+            }
+        }
+    }
+
+    /// Why the worker ended by itself, if it did.
+    pub fn ended(&self) -> Option<WorkerError> {
+        self.news.try_iter().find_map(|news| match news {
+            News::Ended(ended) => ended.err(),
+            News::Removed(_) => None,
+        })
+    }
+
+    /// Tells the worker to end; [`join`](Self::join) waits for it.
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    /// Stops the worker and waits for its end, which comes in bounded time unless the kernel holds its thread.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended otherwise than told.
+    pub fn join(mut self) -> Result<(), WorkerError> {
+        self.stop();
+        let ended = loop {
+            match self.news.recv_timeout(PATIENCE) {
+                Ok(News::Removed(_)) => {}
+                Ok(News::Ended(ended)) => break ended,
+                Err(RecvTimeoutError::Timeout) => return Err(WorkerError::stuck()),
+                // It had ended before, and said so then.
+                Err(RecvTimeoutError::Disconnected) => break Ok(()),
+            }
+        };
+        if let Some(thread) = self.thread.take() {
+            let joined = thread.join();
+            assert!(joined.is_ok(), "a worker panicked");
+        }
+        ended
     }
 }

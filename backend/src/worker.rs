@@ -85,7 +85,6 @@ pub struct Worker {
     stop_at: Option<Instant>,
     /// Hidden units with commands under way, and when their guest is answered without them.
     leaving: Vec<(usize, Instant)>,
-    domid: DomId,
 }
 
 impl Worker {
@@ -113,7 +112,6 @@ impl Worker {
             control,
             stop_at: None,
             leaving: Vec::new(),
-            domid,
         };
         for (nexus, unit) in luns {
             worker.add_lun(nexus, unit);
@@ -368,9 +366,8 @@ impl Worker {
     fn refuse(&mut self, ticket: Ticket, why: &dyn std::fmt::Display) {
         if let Some(left_out) = self.refusals.pass(Instant::now()) {
             tracing::warn!(
-                "domain {} vhost {}: request {} refused: {why} ({left_out} more like this not logged)",
-                self.domid,
-                self.control.vhost,
+                "{}: request {} refused: {why} ({left_out} more like this not logged)",
+                self.control.name,
                 ticket.rqid()
             );
         }
