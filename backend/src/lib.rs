@@ -17,6 +17,7 @@
 
 pub mod control;
 mod data;
+pub mod demo;
 mod emulate;
 mod log_limit;
 mod pending;
