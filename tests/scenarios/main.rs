@@ -1,1 +1,12 @@
-//! Scenarios over the simulated Xen.
+//! Scenarios over the simulated Xen: a guest, honest or not, against the real worker.
+//!
+//! Each ends with the invariants of [`vhost::Vhost`]: every request answered exactly once and in a form that Linux accepts, no
+//! page mapped, no port bound, and no panic.
+
+mod abort;
+mod hostile;
+mod io;
+mod lifecycle;
+mod raw_guest;
+mod scripted_lun;
+mod vhost;

@@ -1,0 +1,100 @@
+//! Task management: bounded for the guest, whatever the device does.
+
+use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
+use pvscsi_sim::frontend::{self, GuestBuffer, Reply};
+
+use crate::raw_guest::{RawGuest, abort, nothing};
+use crate::scripted_lun::{COMPLETE, HOLD, Remote, scripted_lun};
+use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, status, wait_until};
+
+const DONE: i32 = 0x2002;
+const ABORTED: u8 = 5;
+const RESET: u8 = 8;
+
+/// A unit that can hang at LUN 0, and a disk at LUN 1.
+fn vhost(kind: pvscsi_sg::ReactorKind) -> (Vhost, Remote) {
+    let (unit, remote) = scripted_lun();
+    (Vhost::start(kind, vec![(lun(0), unit), (lun(1), ram_disk())]), remote)
+}
+
+#[track_caller]
+fn assert_ended(reply: &Reply, rqid: u16, host_byte: u8) {
+    assert_eq!((reply.rqid, host(reply.rslt)), (rqid, host_byte));
+    assert_ne!(status(reply.rslt), 0, "not success in the low 16 bits");
+    assert_eq!(reply.residual as usize, reply.data.len());
+}
+
+fn disk_goes_on(vhost: &mut Vhost, seed: usize) {
+    let page = GuestBuffer::contiguous(0, 4096);
+    vhost.write(lun(1), 0, &pattern(seed, 4096), &page);
+    assert_eq!(vhost.read(lun(1), 0, page), pattern(seed, 4096));
+}
+
+#[test]
+fn an_aborted_command_is_answered_before_its_abort() {
+    for kind in KINDS {
+        let (mut vhost, remote) = vhost(kind);
+        for (direction, len) in
+            [(DIRECTION_NONE, 0), (DIRECTION_FROM_DEVICE, 9000), (DIRECTION_TO_DEVICE, 9000)]
+        {
+            let command = vhost.send(lun(0), &HOLD, direction, GuestBuffer::contiguous(0, len));
+            wait_until("the unit has it", || remote.held() > 0);
+            disk_goes_on(&mut vhost, len);
+            let abort = vhost.frontend.abort(command).unwrap();
+            assert_ended(&vhost.reply(), command, ABORTED);
+            let reply = vhost.reply();
+            assert_eq!((reply.rqid, reply.rslt), (abort, DONE));
+            remote.release();
+            wait_until("it lets go", || remote.held() == 0);
+        }
+        disk_goes_on(&mut vhost, 1);
+    }
+}
+
+#[test]
+fn a_reset_ends_all_commands_of_its_unit_and_no_other() {
+    for kind in KINDS {
+        let (mut vhost, remote) = vhost(kind);
+        let commands: Vec<_> = (0..5)
+            .map(|_| vhost.send(lun(0), &HOLD, DIRECTION_FROM_DEVICE, GuestBuffer::contiguous(0, 100)))
+            .collect();
+        wait_until("the unit has them", || remote.held() == 5);
+        let nexus = |lun| frontend::Nexus { channel: 0, id: 1, lun };
+        let other = vhost.frontend.reset(nexus(1)).unwrap();
+        let reply = vhost.reply();
+        assert_eq!((reply.rqid, reply.rslt), (other, DONE), "the disk has nothing under way");
+        let reset = vhost.frontend.reset(nexus(0)).unwrap();
+        let mut ended: Vec<_> = (0..5).map(|_| vhost.reply()).collect();
+        ended.sort_by_key(|reply| reply.rqid);
+        for (reply, rqid) in ended.iter().zip(commands) {
+            assert_ended(reply, rqid, RESET);
+        }
+        let reply = vhost.reply();
+        assert_eq!((reply.rqid, reply.rslt), (reset, DONE), "last of all");
+    }
+}
+
+#[test]
+fn an_abort_of_nothing_works() {
+    let (mut vhost, _) = vhost(KINDS[0]);
+    for rqid in [0, 15, 40_000] {
+        vhost.frontend.abort(rqid).unwrap();
+        // Never used, so the nexus that Linux repeats is 0:0:0 for all of them: there is no such unit.
+        assert_eq!(vhost.reply().rslt, 0x0001_0000);
+    }
+    let command = vhost.send(lun(0), &COMPLETE, DIRECTION_NONE, GuestBuffer::default());
+    assert_eq!(vhost.reply().rslt, 0);
+    vhost.frontend.abort(command).unwrap();
+    assert_eq!(vhost.reply().rslt, DONE, "it is not running: what the guest wants");
+}
+
+#[test]
+fn a_command_aborted_in_its_own_batch_never_reaches_the_device() {
+    let (mut vhost, remote) = vhost(KINDS[0]);
+    let mut guest = RawGuest::of(&mut vhost);
+    let mut command = nothing(lun(0));
+    command.cmnd[..6].copy_from_slice(&HOLD);
+    let answers = guest.ask(&[command, abort(lun(0), 0)]);
+    assert_eq!((host(answers[0].rslt), answers[1].rslt), (ABORTED, DONE));
+    assert_eq!(remote.submitted(), 0);
+}

@@ -1,0 +1,130 @@
+//! A unit that does what its CDBs say: completes, fails, or holds a command until it is told to let go.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use pvscsi_backend::control::Bell;
+use pvscsi_sg::{Command, Completion, DataDirection, Event, LogicalUnit, Outcome, Reactor, Sense, Token};
+
+/// Completes at once, and fills half of the buffer.
+pub const COMPLETE: [u8; 6] = [0xc0, 0, 0, 0, 0, 0];
+/// Fails with sense HARDWARE ERROR, INTERNAL TARGET FAILURE.
+pub const FAIL: [u8; 6] = [0xc1, 0, 0, 0, 0, 0];
+/// Is held.
+pub const HOLD: [u8; 6] = [0xc2, 0, 0, 0, 0, 0];
+
+/// What the unit fills buffers with.
+pub const FILLING: u8 = 0xdd;
+
+/// What both ends know.
+#[derive(Default)]
+struct Shared {
+    submitted: usize,
+    held: usize,
+    to_release: usize,
+}
+
+/// The test's hold on the unit.
+#[derive(Clone)]
+pub struct Remote {
+    shared: Arc<Mutex<Shared>>,
+    bell: Bell,
+}
+
+impl Remote {
+    /// Commands that the unit was ever given.
+    pub fn submitted(&self) -> usize {
+        self.shared.lock().unwrap().submitted
+    }
+
+    /// Commands that it holds.
+    pub fn held(&self) -> usize {
+        self.shared.lock().unwrap().held
+    }
+
+    /// Lets it complete all that it holds now.
+    pub fn release(&self) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.to_release = shared.held;
+        self.bell.ring();
+    }
+
+    /// Whether the unit still exists.
+    pub fn is_alive(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+}
+
+struct ScriptedLun {
+    shared: Arc<Mutex<Shared>>,
+    bell: Bell,
+    owner: u32,
+    listening: bool,
+    held: VecDeque<Command>,
+}
+
+/// Makes one.
+pub fn scripted_lun() -> (Box<dyn LogicalUnit>, Remote) {
+    let (shared, bell) = (Arc::default(), Bell::new().unwrap());
+    let remote = Remote { shared: Arc::clone(&shared), bell: bell.clone() };
+    (Box::new(ScriptedLun { shared, bell, owner: 0, listening: false, held: VecDeque::new() }), remote)
+}
+
+/// GOOD, with the first half of the buffer filled.
+fn complete(command: Command) -> Completion {
+    let Command { tag, direction, mut buffer, .. } = command;
+    let mut residual = 0;
+    if let (Some(buffer), DataDirection::FromDevice) = (&mut buffer, direction) {
+        let half = buffer.len() / 2;
+        let (filled, rest) = buffer.as_mut_slice().split_at_mut(half);
+        filled.fill(FILLING);
+        // What an earlier command might have left here.
+        rest.fill(0x5e);
+        residual = u32::try_from(rest.len()).unwrap();
+    }
+    Completion { tag, outcome: Outcome::good(residual), buffer }
+}
+
+impl LogicalUnit for ScriptedLun {
+    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.submitted += 1;
+        match command.cdb.opcode() {
+            0xc1 => {
+                let len = command.buffer.as_ref().map_or(0, |buffer| buffer.len());
+                let outcome = Outcome::check_condition(Sense::fixed(4, 0x44, 0), len.try_into().unwrap());
+                done.push(Completion { tag: command.tag, outcome, buffer: command.buffer });
+            }
+            0xc2 => {
+                shared.held += 1;
+                self.held.push_back(command);
+            }
+            _ => done.push(complete(command)),
+        }
+    }
+
+    fn flush(&mut self, reactor: &mut Reactor) {
+        if !self.listening {
+            self.listening = true;
+            reactor.watch(self.bell.as_fd(), Token { owner: self.owner, what: 0 });
+        }
+    }
+
+    fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>) {
+        assert_eq!(event.token.owner, self.owner);
+        self.bell.silence();
+        reactor.watch(self.bell.as_fd(), event.token);
+        let mut shared = self.shared.lock().unwrap();
+        let count = std::mem::take(&mut shared.to_release);
+        shared.held -= count;
+        done.extend(self.held.drain(..count).map(complete));
+    }
+
+    fn attach(&mut self, owner: u32) {
+        self.owner = owner;
+    }
+
+    fn device_type(&self) -> u8 {
+        0
+    }
+}
