@@ -279,7 +279,7 @@ impl Worker {
         self.mover.deliver(&*self.grants, &mut self.done, &self.table, |tag| bad.push(tag));
     }
 
-    /// Answers all finished commands, and rings the guest's bell once, if it wants to hear it.
+    /// Answers all finished commands.
     fn answer(&mut self) {
         let mut done = std::mem::take(&mut self.done);
         for Completion { tag, outcome, buffer } in done.drain(..) {
@@ -297,6 +297,11 @@ impl Worker {
         }
         self.done = done;
         self.bad.clear();
+        self.publish();
+    }
+
+    /// Shows the guest all answers, and rings its bell once, if it wants to hear it.
+    fn publish(&mut self) {
         if self.ring.publish()
             && let Err(error) = self.events.notify()
         {
@@ -429,6 +434,8 @@ impl Worker {
             while let Some(tag) = self.table.find(|p| p.lun == index) {
                 self.answer_early(tag, HostStatus::NO_CONNECT);
             }
+            // Before the news, and in this round: no event may come that starts another.
+            self.publish();
             self.control.tell(News::Removed(self.luns.get(index).nexus));
         }
         if self.luns.any_leaving() {

@@ -7,7 +7,7 @@ use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE};
 use pvscsi_sim::frontend::GuestBuffer;
 
 use crate::scripted_lun::{COMPLETE, HOLD, scripted_lun};
-use crate::vhost::{KINDS, Vhost, lun, pattern, ram_disk, wait_until};
+use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, status, wait_until};
 
 const NO_CONNECT: i32 = 0x0001_0000;
 
@@ -112,5 +112,28 @@ fn a_removed_unit_finishes_first_and_is_dropped() {
         });
         vhost.give_back(worker);
         wait_until("dropped", || !remote.is_alive());
+    }
+}
+
+#[test]
+fn the_removal_of_a_hung_unit_is_bounded() {
+    for kind in KINDS {
+        let (unit, remote) = scripted_lun();
+        let mut vhost = Vhost::start(kind, vec![(lun(0), unit)]);
+        let command = vhost.send(lun(0), &HOLD, DIRECTION_FROM_DEVICE, memory());
+        wait_until("the unit has it", || remote.held() == 1);
+        let start = Instant::now();
+        vhost.remove(lun(0)).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let reply = vhost.reply();
+        assert_eq!((reply.rqid, host(reply.rslt)), (command, 1), "no connection any more");
+        assert_ne!(status(reply.rslt), 0);
+        assert!(remote.is_alive(), "the device has not let go");
+        vhost.add(lun(0), ram_disk());
+        vhost.write(lun(0), 0, &pattern(1, 4096), &memory());
+        assert_eq!(vhost.read(lun(0), 0, memory()), pattern(1, 4096), "its address is free");
+        remote.release();
+        wait_until("dropped", || !remote.is_alive());
+        assert_eq!(vhost.read(lun(0), 0, memory()), pattern(1, 4096));
     }
 }
