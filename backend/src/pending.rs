@@ -1,8 +1,8 @@
 //! Requests between the ring and the device.
 //!
 //! A slot is free, **pending** (the guest waits for its answer), or **orphaned**: the guest has had its answer, but the device
-//! has not let go of the command yet. Sixteen requests can be pending, for the ring has no more; orphans take further slots, so
-//! that a device that hangs never takes the ring's.
+//! has not let go of the command yet. Sixteen requests can be pending, for the ring has no more; orphans take further slots. A
+//! unit holds sixteen commands at most, pending and orphaned together, so that one that hangs takes no slots from others.
 
 use std::time::Duration;
 
@@ -10,8 +10,11 @@ use pvscsi_guestmem::Buffer;
 use pvscsi_ring::{Direction, Nexus, SegmentList, Ticket};
 use pvscsi_sg::{Cdb, Tag};
 
-/// Slots of one vhost, and buffers of its pool: 16 requests and 48 orphans.
+/// Slots of one vhost, and buffers of its pool: 16 requests, and the orphans of three units that hang.
 pub const SLOTS: usize = 64;
+
+/// Commands that one unit holds at most: as many as the ring has requests, so only orphans make it matter.
+const UNIT_SLOTS: usize = 16;
 
 /// A request whose guest waits for its answer.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ pub enum Found {
 pub struct PendingTable {
     slots: Vec<Slot>,
     free: Vec<usize>,
+    orphans: usize,
 }
 
 impl Default for PendingTable {
@@ -71,6 +75,7 @@ impl Default for PendingTable {
                 .map(|_| Slot { state: State::Free, segments: SegmentList::default() })
                 .collect(),
             free: (0..SLOTS).rev().collect(),
+            orphans: 0,
         }
     }
 }
@@ -82,8 +87,11 @@ impl PendingTable {
         slot
     }
 
-    /// Puts a request into a free slot, or gives it back when there is none: orphans have taken them all.
+    /// Puts a request into a free slot, or gives it back: orphans have taken all slots, or all that its unit may have.
     pub fn insert(&mut self, pending: Pending) -> Result<Tag, Pending> {
+        if self.orphans > 0 && self.held_by(pending.lun) >= UNIT_SLOTS {
+            return Err(pending);
+        }
         let Some(index) = self.free.pop() else { return Err(pending) };
         let Ok(tag) = u32::try_from(index) else { unreachable!("{SLOTS} slots") };
         let slot = self.slot(Tag(tag));
@@ -133,7 +141,10 @@ impl PendingTable {
     pub fn complete(&mut self, tag: Tag) -> Found {
         let found = match std::mem::replace(&mut self.slot(tag).state, State::Free) {
             State::Pending(pending) => Found::Pending(pending),
-            State::Orphaned { .. } => Found::Orphaned,
+            State::Orphaned { .. } => {
+                self.orphans = self.orphans.saturating_sub(1);
+                Found::Orphaned
+            }
             State::Free => unreachable!("tag {} completed twice", tag.0),
         };
         if let Ok(index) = usize::try_from(tag.0) {
@@ -150,7 +161,9 @@ impl PendingTable {
             State::Pending(pending) => pending.lun,
             _ => unreachable!("tag {} is not pending", tag.0),
         };
-        match std::mem::replace(&mut slot.state, State::Orphaned { lun }) {
+        let state = std::mem::replace(&mut slot.state, State::Orphaned { lun });
+        self.orphans = self.orphans.saturating_add(1);
+        match state {
             State::Pending(pending) => pending,
             _ => unreachable!("looked at above"),
         }

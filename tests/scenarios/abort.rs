@@ -8,6 +8,7 @@ use crate::scripted_lun::{COMPLETE, HOLD, Remote, scripted_lun};
 use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, status, wait_until};
 
 const DONE: i32 = 0x2002;
+const BUSY: i32 = 0x08;
 const ABORTED: u8 = 5;
 const RESET: u8 = 8;
 
@@ -97,4 +98,88 @@ fn a_command_aborted_in_its_own_batch_never_reaches_the_device() {
     let answers = guest.ask(&[command, abort(lun(0), 0)]);
     assert_eq!((host(answers[0].rslt), answers[1].rslt), (ABORTED, DONE));
     assert_eq!(remote.submitted(), 0);
+}
+
+/// The guest aborts and tries again, a hundred times. A unit keeps what a ring holds, no more, so others have room.
+#[test]
+fn a_hung_unit_gets_busy_and_takes_nothing_from_others() {
+    for kind in KINDS {
+        let (mut vhost, remote) = vhost(kind);
+        let memory = GuestBuffer::contiguous(0, 4096);
+        for round in 0..100 {
+            let command = vhost.send(lun(0), &HOLD, DIRECTION_FROM_DEVICE, memory.clone());
+            if round < 16 {
+                wait_until("the unit has it", || remote.held() == round + 1);
+                vhost.frontend.abort(command).unwrap();
+                assert_ended(&vhost.reply(), command, ABORTED);
+            } else {
+                let reply = vhost.reply();
+                assert_eq!((reply.rqid, reply.rslt), (command, BUSY), "round {round}");
+                vhost.frontend.abort(command).unwrap();
+            }
+            assert_eq!(vhost.reply().rslt, DONE);
+            disk_goes_on(&mut vhost, round);
+        }
+        assert_eq!(remote.held(), 16);
+        remote.release();
+        wait_until("it lets go", || remote.held() == 0);
+        // A late completion is nobody's: neither an answer nor a byte of data.
+        disk_goes_on(&mut vhost, 7);
+        assert_eq!(memory.to_vec(), [0; 4096]);
+        // Slots and buffers came back: far more than there are.
+        for _ in 0..100 {
+            let reply =
+                vhost.call(lun(0), &COMPLETE, DIRECTION_FROM_DEVICE, GuestBuffer::contiguous(0, 4096));
+            assert_eq!(reply.rslt, 0);
+        }
+    }
+}
+
+/// A ring full of commands is aborted, filled again, and so on: the most that can be under way at once.
+#[test]
+fn full_rings_of_hung_commands_are_answered_too() {
+    let (mut vhost, remote) = vhost(KINDS[0]);
+    for round in 0..10 {
+        for _ in 0..15 {
+            vhost.send(lun(0), &HOLD, DIRECTION_FROM_DEVICE, GuestBuffer::contiguous(0, 4096));
+        }
+        wait_until("the unit has what it gets", || remote.held() == 16.min(15 * (round + 1)));
+        let reset = vhost.frontend.reset(frontend::Nexus { channel: 0, id: 1, lun: 0 }).unwrap();
+        let replies: Vec<_> = (0..16).map(|_| vhost.reply()).collect();
+        let done: Vec<_> =
+            replies.iter().filter(|reply| reply.rslt == DONE).map(|reply| reply.rqid).collect();
+        assert_eq!(done, [reset], "round {round}");
+        assert!(
+            replies.iter().all(|reply| reply.rslt == DONE || reply.rslt == BUSY || host(reply.rslt) == RESET)
+        );
+        disk_goes_on(&mut vhost, round);
+    }
+}
+
+/// Four units that hang take all slots between them: then everybody gets BUSY, until one lets go.
+#[test]
+fn when_all_slots_are_orphaned_the_answer_is_busy() {
+    let (units, remotes): (Vec<_>, Vec<_>) =
+        (10..14).map(|n| (n, scripted_lun())).map(|(n, (unit, remote))| ((lun(n), unit), remote)).unzip();
+    let mut vhost = Vhost::start(KINDS[0], units.into_iter().chain([(lun(1), ram_disk())]).collect());
+    for (n, remote) in (10..).zip(&remotes) {
+        disk_goes_on(&mut vhost, n.into());
+        for _ in 0..16 {
+            let held = remote.held();
+            let command = vhost.send(lun(n), &HOLD, DIRECTION_FROM_DEVICE, GuestBuffer::contiguous(0, 512));
+            wait_until("the unit has it", || remote.held() > held);
+            vhost.frontend.abort(command).unwrap();
+            assert_ended(&vhost.reply(), command, ABORTED);
+            assert_eq!(vhost.reply().rslt, DONE);
+        }
+    }
+    for n in [1, 10] {
+        let reply = vhost.call(lun(n), &[0; 6], DIRECTION_NONE, GuestBuffer::default());
+        assert_eq!(reply.rslt, BUSY, "LUN {n}");
+    }
+    remotes[2].release();
+    wait_until("it lets go", || remotes[2].held() == 0);
+    disk_goes_on(&mut vhost, 1);
+    let reply = vhost.call(lun(12), &COMPLETE, DIRECTION_NONE, GuestBuffer::default());
+    assert_eq!(reply.rslt, 0);
 }
