@@ -1,2 +1,4 @@
 //! A simulated Xen.
 #![forbid(unsafe_code)]
+
+pub mod store;
