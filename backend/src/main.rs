@@ -93,8 +93,7 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     let store = Xenstore::open()?;
     let _claim = serve::claim(domid)?;
     // Before any thread is started, so that all of them leave the signals to the descriptor.
-    let mut signals =
-        stop_signals().map_err(|source| ServeError::System { what: "taking signals", source })?;
+    let signals = stop_signals().map_err(|source| ServeError::System { what: "taking signals", source })?;
     let platform = Platform {
         grants: Box::new(|domid| Ok(Box::new(Gntdev::open(domid)?) as Box<dyn GrantTable>)),
         bind: Box::new(|domid, port| Ok(Box::new(Evtchn::bind(domid, port)?) as Box<dyn EventChannel>)),
@@ -112,7 +111,7 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
 }
 
 fn stop_signals() -> std::io::Result<SignalFd> {
-    let mut signals = SigSet::empty();
+    let signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.thread_block()?;

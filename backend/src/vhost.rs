@@ -20,12 +20,17 @@ use crate::pdev::PDev;
 use crate::worker::Connection;
 use crate::xenbus::{DevStep, Frontend, Seen, Step, XenbusState, dev_step, step};
 
+/// Gives the grants of a guest.
+pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
+/// Gives an event channel to a port of a guest.
+pub type Binder = dyn Fn(DomId, Port) -> io::Result<Box<dyn EventChannel>>;
+
 /// Where grants and event channels come from: Linux's devices, or a simulated Xen.
 pub struct Platform {
     /// Opens the grants of a guest.
-    pub grants: Box<dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>>,
+    pub grants: Box<Opener>,
     /// Binds to a port of a guest.
-    pub bind: Box<dyn Fn(DomId, Port) -> io::Result<Box<dyn EventChannel>>>,
+    pub bind: Box<Binder>,
     /// What workers wait with.
     pub reactor: ReactorKind,
 }
