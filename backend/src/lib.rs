@@ -21,6 +21,7 @@ mod emulate;
 mod log_limit;
 pub mod pdev;
 mod pending;
+mod resets;
 pub mod serve;
 mod timeout;
 mod v2p;

@@ -111,7 +111,7 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
 }
 
 fn stop_signals() -> std::io::Result<SignalFd> {
-    let signals = SigSet::empty();
+    let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.thread_block()?;
