@@ -83,10 +83,11 @@ impl Bell {
         assert!(matches!(rung, Ok(_) | Err(nix::Error::EAGAIN)), "eventfd: {rung:?}");
     }
 
-    /// Stops ringing.
-    pub fn silence(&self) {
+    /// Stops ringing; `true` if it rang.
+    pub fn silence(&self) -> bool {
         let read = self.0.read();
         assert!(matches!(read, Ok(_) | Err(nix::Error::EAGAIN)), "eventfd: {read:?}");
+        read.is_ok()
     }
 
     /// Readable while it rings.

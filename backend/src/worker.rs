@@ -26,6 +26,7 @@ use crate::data::{LIST_BYTES, Mover, start_of};
 use crate::emulate;
 use crate::log_limit::LogLimit;
 use crate::pending::{Found, Pending, PendingTable, SLOTS};
+use crate::resets::Resets;
 use crate::timeout;
 use crate::v2p::V2p;
 
@@ -82,6 +83,7 @@ pub struct Worker {
     bad: Vec<Tag>,
     refusals: LogLimit,
     control: WorkerEnd,
+    resets: Resets,
     stop_at: Option<Instant>,
     /// Hidden units with commands under way, and when their guest is answered without them.
     leaving: Vec<(usize, Instant)>,
@@ -109,6 +111,7 @@ impl Worker {
             done: Vec::with_capacity(SLOTS),
             bad: Vec::with_capacity(SLOTS),
             refusals: LogLimit::default(),
+            resets: Resets::new(control.orders_bell.clone()),
             control,
             stop_at: None,
             leaving: Vec::new(),
@@ -123,6 +126,7 @@ impl Worker {
     pub fn run(mut self) {
         let ended = self.serve();
         self.table.abandon();
+        self.resets.abandon();
         let Self { control, ring, events, luns, reactor, .. } = self;
         // What the guest waits for first; then what may take its time. The reactor goes before the units: as long as it reads
         // results, the driver may fill their buffers.
@@ -144,7 +148,9 @@ impl Worker {
             self.submit();
             self.deliver();
             self.answer();
-            if self.settle_departures() {
+            let over = self.settle_departures();
+            self.publish();
+            if over {
                 return Ok(());
             }
             let more = !self.done.is_empty() || (self.stop_at.is_none() && self.ring.final_check()?);
@@ -297,7 +303,6 @@ impl Worker {
         }
         self.done = done;
         self.bad.clear();
-        self.publish();
     }
 
     /// Shows the guest all answers, and rings its bell once, if it wants to hear it.
@@ -337,12 +342,15 @@ impl Worker {
         self.ring.push(ticket, &Answer::TASK_DONE);
     }
 
-    /// The commands of the unit are answered first, then the reset.
+    /// The commands of the unit are answered first, then the reset: by [`Resets`], when the device has done it.
     fn reset(&mut self, ticket: Ticket, lun: usize) {
         while let Some(tag) = self.table.find(|p| p.lun == lun) {
             self.answer_early(tag, HostStatus::RESET);
         }
-        self.ring.push(ticket, &Answer::TASK_DONE);
+        let unit = &self.luns.get(lun).unit;
+        if let Some((ticket, answer)) = self.resets.start(ticket, lun, || unit.resetter()) {
+            self.ring.push(ticket, &answer);
+        }
     }
 
     /// Answers a pending command before its device does. One that was not submitted yet never is.
@@ -408,6 +416,7 @@ impl Worker {
 
     fn follow_orders(&mut self) {
         self.control.orders_bell.silence();
+        self.resets.finish(|ticket, answer| self.ring.push(ticket, &answer));
         self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
         while let Ok(order) = self.control.orders.try_recv() {
             match order {
@@ -423,9 +432,10 @@ impl Worker {
         }
     }
 
-    /// Lets removed units go when their guest is answered; `true` when the worker itself is to end.
+    /// Answers what is overdue, and lets removed units go when their guest is answered; `true` when the worker itself is to end.
     fn settle_departures(&mut self) -> bool {
         let now = Instant::now();
+        self.resets.overdue(now, |ticket, answer| self.ring.push(ticket, &answer));
         for (index, by) in std::mem::take(&mut self.leaving) {
             if self.table.find(|p| p.lun == index).is_some() && now < by {
                 self.leaving.push((index, by));
@@ -434,7 +444,7 @@ impl Worker {
             while let Some(tag) = self.table.find(|p| p.lun == index) {
                 self.answer_early(tag, HostStatus::NO_CONNECT);
             }
-            // Before the news, and in this round: no event may come that starts another.
+            // The guest hears of it before the control plane does.
             self.publish();
             self.control.tell(News::Removed(self.luns.get(index).nexus));
         }
@@ -447,7 +457,9 @@ impl Worker {
     /// Removed units without commands go; those whose device has not let go stay until it does.
     fn drop_idle_units(&mut self) {
         let idle = |worker: &Self, index: &usize| {
-            worker.table.held_by(*index) == 0 && worker.leaving.iter().all(|(leaving, _)| leaving != index)
+            worker.table.held_by(*index) == 0
+                && !worker.resets.is_running(*index)
+                && worker.leaving.iter().all(|(leaving, _)| leaving != index)
         };
         loop {
             let Some(index) = self.luns.leaving().find(|index| idle(self, index)) else { return };
@@ -459,7 +471,8 @@ impl Worker {
     }
 
     fn patience(&self) -> Option<Duration> {
-        let first = self.leaving.iter().map(|(_, by)| *by).chain(self.stop_at).min();
+        let first =
+            self.leaving.iter().map(|(_, by)| *by).chain(self.stop_at).chain(self.resets.first_due()).min();
         first.map(|by| by.saturating_duration_since(Instant::now()))
     }
 }

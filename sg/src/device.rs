@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::logical_unit::{Command, Completion, LogicalUnit};
+use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
 use crate::sys::sg_io::{SG_INFO_DIRECT_IO, SG_INFO_DIRECT_IO_MASK, SgIoHdr};
-use crate::sys::sg_queue::{Finished, READ, SgQueue, SgResult, WRITE};
+use crate::sys::sg_queue::{Finished, READ, SgQueue, SgResult, WRITE, reset_device};
 
 /// Why an sg node could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum OpenError {
 /// `DRIVER_SENSE` in the low bits of `driver_status` (Linux's `include/scsi/sg.h`): sense data came along, nothing is wrong
 /// with the driver.
 const DRIVER_SENSE: u16 = 0x08;
+
+/// How long a reset is tried while the kernel is busy with an earlier failure.
+const RESET_RETRY: Duration = Duration::from_secs(20);
 
 /// A device behind `/dev/sgN`, driven by the sg driver's asynchronous interface.
 pub struct SgDevice {
@@ -135,6 +139,25 @@ impl LogicalUnit for SgDevice {
         self.owner = owner;
     }
 
+    fn resetter(&self) -> Option<ResetJob> {
+        let device = self.queue.clone_device();
+        Some(Box::new(move || {
+            let device = device?;
+            let start = Instant::now();
+            loop {
+                match reset_device(&device) {
+                    // The kernel recovers the host adapter from an earlier failure just now.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::WouldBlock && start.elapsed() < RESET_RETRY =>
+                    {
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                    done => return done,
+                }
+            }
+        }))
+    }
+
     fn device_type(&self) -> u8 {
         self.device_type
     }
@@ -151,7 +174,9 @@ fn complete(finished: Finished<'_>) -> (Completion, bool) {
     let (outcome, indirect) = match &result {
         Ok(result) => {
             let direct = result.header.info & SG_INFO_DIRECT_IO_MASK == SG_INFO_DIRECT_IO;
-            (outcome(result, len), result.header.dxfer_len > 0 && !direct)
+            // Small and odd transfers are always copied; a block is not.
+            let block = result.header.dxfer_len >= 4096 && result.header.dxfer_len.is_multiple_of(512);
+            (outcome(result, len), block && !direct)
         }
         Err(error) => (refusal(error, len), false),
     };

@@ -25,6 +25,6 @@ pub mod sys;
 
 pub use device::{OpenError, SgDevice};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
-pub use logical_unit::{Command, Completion, LogicalUnit, Tag};
+pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};

@@ -1,5 +1,6 @@
 //! The seam between transport and device.
 
+use std::io;
 use std::time::Duration;
 
 use pvscsi_guestmem::Buffer;
@@ -39,6 +40,9 @@ pub struct Completion {
     pub buffer: Option<Buffer>,
 }
 
+/// Resets a device; see [`LogicalUnit::resetter`].
+pub type ResetJob = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
 /// A device that executes SCSI commands.
 ///
 /// Every submitted command completes exactly once, by a [`Completion`] pushed to `done` in whichever call finds it
@@ -57,6 +61,10 @@ pub trait LogicalUnit: Send {
 
     /// Tells the unit under which owner its events come back. Called once, before any command.
     fn attach(&mut self, owner: u32);
+
+    /// How to reset the device: a job that may take long, to be run outside the worker. Commands under way complete by
+    /// themselves. `None`: there is nothing to reset.
+    fn resetter(&self) -> Option<ResetJob>;
 
     /// The peripheral device type, as in the first byte of standard INQUIRY data (SPC-5, 6.7.2): 00h disk, 01h tape,
     /// 05h CD/DVD, 08h changer, 0Dh enclosure…

@@ -1,5 +1,7 @@
 //! Task management: bounded for the guest, whatever the device does.
 
+use std::time::{Duration, Instant};
+
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_sim::frontend::{self, GuestBuffer, Reply};
 
@@ -8,6 +10,7 @@ use crate::scripted_lun::{COMPLETE, HOLD, Remote, scripted_lun};
 use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, status, wait_until};
 
 const DONE: i32 = 0x2002;
+const FAILED: i32 = 0x2003;
 const BUSY: i32 = 0x08;
 const ABORTED: u8 = 5;
 const RESET: u8 = 8;
@@ -182,4 +185,39 @@ fn when_all_slots_are_orphaned_the_answer_is_busy() {
     disk_goes_on(&mut vhost, 1);
     let reply = vhost.call(lun(12), &COMPLETE, DIRECTION_NONE, GuestBuffer::default());
     assert_eq!(reply.rslt, 0);
+}
+
+#[test]
+fn a_reset_is_answered_when_the_device_has_done_it() {
+    for kind in KINDS {
+        let (mut vhost, remote) = vhost(kind);
+        remote.make_resettable();
+        for (works, rslt) in [(true, DONE), (false, FAILED)] {
+            let started = remote.resets();
+            let nexus = frontend::Nexus { channel: 0, id: 1, lun: 0 };
+            let resets = [(); 2].map(|()| vhost.frontend.reset(nexus).unwrap());
+            wait_until("it is under way", || remote.resets() > started);
+            let page = GuestBuffer::contiguous(0, 4096);
+            assert_eq!(vhost.read(lun(1), 0, page), [0; 4096], "others go on, and it is not answered yet");
+            assert_eq!(vhost.call(lun(0), &COMPLETE, DIRECTION_NONE, GuestBuffer::default()).rslt, 0);
+            remote.end_reset(works);
+            let replies = [(); 2].map(|()| vhost.reply()).map(|reply| (reply.rqid, reply.rslt));
+            assert_eq!(replies, resets.map(|rqid| (rqid, rslt)), "{kind:?}");
+            assert_eq!(remote.resets(), started + 1, "the second joins the first");
+        }
+    }
+}
+
+#[test]
+fn a_reset_that_hangs_keeps_no_worker_from_its_end() {
+    let (mut vhost, remote) = vhost(KINDS[0]);
+    remote.make_resettable();
+    vhost.frontend.reset(frontend::Nexus { channel: 0, id: 1, lun: 0 }).unwrap();
+    wait_until("it is under way", || remote.resets() == 1);
+    vhost.remove(lun(0)).unwrap();
+    let start = Instant::now();
+    vhost.end(1).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    remote.end_reset(true);
+    wait_until("its thread ends", || !remote.is_alive());
 }

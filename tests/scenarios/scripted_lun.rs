@@ -1,10 +1,14 @@
 //! A unit that does what its CDBs say: completes, fails, or holds a command until it is told to let go.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pvscsi_backend::control::Bell;
-use pvscsi_sg::{Command, Completion, DataDirection, Event, LogicalUnit, Outcome, Reactor, Sense, Token};
+use pvscsi_sg::{
+    Command, Completion, DataDirection, Event, LogicalUnit, Outcome, Reactor, ResetJob, Sense, Token,
+};
 
 /// Completes at once, and fills half of the buffer.
 pub const COMPLETE: [u8; 6] = [0xc0, 0, 0, 0, 0, 0];
@@ -22,6 +26,9 @@ struct Shared {
     submitted: usize,
     held: usize,
     to_release: usize,
+    resettable: bool,
+    resets: usize,
+    verdict: Option<bool>,
 }
 
 /// The test's hold on the unit.
@@ -47,6 +54,21 @@ impl Remote {
         let mut shared = self.shared.lock().unwrap();
         shared.to_release = shared.held;
         self.bell.ring();
+    }
+
+    /// Gives it something to reset: from now on a reset goes on until [`end_reset`](Self::end_reset).
+    pub fn make_resettable(&self) {
+        self.shared.lock().unwrap().resettable = true;
+    }
+
+    /// Resets that were started.
+    pub fn resets(&self) -> usize {
+        self.shared.lock().unwrap().resets
+    }
+
+    /// Lets the reset under way, or the next one, work or fail.
+    pub fn end_reset(&self, works: bool) {
+        self.shared.lock().unwrap().verdict = Some(works);
     }
 
     /// Whether the unit still exists.
@@ -122,6 +144,23 @@ impl LogicalUnit for ScriptedLun {
 
     fn attach(&mut self, owner: u32) {
         self.owner = owner;
+    }
+
+    fn resetter(&self) -> Option<ResetJob> {
+        let shared = Arc::clone(&self.shared);
+        if !shared.lock().unwrap().resettable {
+            return None;
+        }
+        Some(Box::new(move || {
+            shared.lock().unwrap().resets += 1;
+            loop {
+                match shared.lock().unwrap().verdict.take() {
+                    Some(true) => return Ok(()),
+                    Some(false) => return Err(io::ErrorKind::TimedOut.into()),
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        }))
     }
 
     fn device_type(&self) -> u8 {

@@ -18,7 +18,7 @@ mod tests;
 pub use identity::DiskIdentity;
 pub use medium::{Medium, MediumError};
 
-use crate::logical_unit::{Command, Completion, LogicalUnit};
+use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{Cdb, DataDirection, Outcome, Sense};
 use cdb::{DataPhase, Extent, Operation};
@@ -155,6 +155,10 @@ impl LogicalUnit for EmulatedDisk {
     }
 
     fn attach(&mut self, _owner: u32) {}
+
+    fn resetter(&self) -> Option<ResetJob> {
+        None
+    }
 
     fn device_type(&self) -> u8 {
         DEVICE_TYPE

@@ -95,3 +95,10 @@ pub struct SgScsiId {
     /// Not used.
     pub unused: [i32; 2],
 }
+
+/// Reset something (Linux's `include/scsi/sg.h`); the argument says what.
+pub const SG_SCSI_RESET: u64 = 0x2284;
+/// Reset the device.
+pub const SG_SCSI_RESET_DEVICE: i32 = 1;
+/// Added to the above: nothing larger when that fails (Linux's `include/scsi/sg.h`; glibc lacks it).
+pub const SG_SCSI_RESET_NO_ESCALATE: i32 = 0x100;

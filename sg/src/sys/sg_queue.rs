@@ -26,10 +26,12 @@ use crate::scsi::{Cdb, DataDirection, SENSE_MAX};
 use crate::sys::reactor::{IoVecs, Keep, What};
 use crate::sys::sg_io::{
     SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, SG_FLAG_DIRECT_IO,
-    SG_FLAG_Q_AT_TAIL, SG_GET_SCSI_ID, SG_GET_VERSION_NUM, SG_MAX_QUEUE, SgIoHdr, SgScsiId,
+    SG_FLAG_Q_AT_TAIL, SG_GET_SCSI_ID, SG_GET_VERSION_NUM, SG_MAX_QUEUE, SG_SCSI_RESET, SG_SCSI_RESET_DEVICE,
+    SG_SCSI_RESET_NO_ESCALATE, SgIoHdr, SgScsiId,
 };
 
 nix::ioctl_read_bad!(sg_get_scsi_id, SG_GET_SCSI_ID, SgScsiId);
+nix::ioctl_readwrite_bad!(sg_scsi_reset, SG_SCSI_RESET, libc::c_int);
 nix::ioctl_read_bad!(sg_get_version_num, SG_GET_VERSION_NUM, libc::c_int);
 
 /// [`Token::what`] of the operation that starts commands.
@@ -143,6 +145,11 @@ impl SgQueue {
         // SAFETY: the kernel writes a struct sg_scsi_id, which lives across the call.
         unsafe { sg_get_scsi_id(self.device.as_raw_fd(), &raw mut id) }?;
         Ok(id)
+    }
+
+    /// A second handle on the device, to reset it from another thread.
+    pub(crate) fn clone_device(&self) -> io::Result<File> {
+        self.device.try_clone()
     }
 
     /// Queues a command, or gives it back when all 16 slots are taken.
@@ -304,6 +311,15 @@ impl SgQueue {
     pub(crate) fn tags(&self) -> impl Iterator<Item = Tag> {
         self.busy.iter().flatten().map(|busy| busy.tag)
     }
+}
+
+/// Resets the logical unit, and nothing more than it. Waits until the kernel's error handling is through, which may take long;
+/// `EAGAIN` while it deals with an earlier failure.
+pub(crate) fn reset_device(device: &File) -> io::Result<()> {
+    let mut what = SG_SCSI_RESET_DEVICE | SG_SCSI_RESET_NO_ESCALATE;
+    // SAFETY: the kernel reads an int, which lives across the call.
+    unsafe { sg_scsi_reset(device.as_raw_fd(), &raw mut what) }?;
+    Ok(())
 }
 
 pub(crate) fn empty_header() -> SgIoHdr {

@@ -11,6 +11,7 @@ mod faults;
 pub mod frontend;
 mod grants;
 mod hypervisor;
+pub mod store;
 
 pub use events::{EventCounts, EventFault, GuestPort, PortControl, SimEvents, Way};
 pub use frontend::LinuxFrontend;

@@ -1,0 +1,513 @@
+//! One vhost: its nodes in xenstore, its worker, and the steps that the state machine asks for.
+//!
+//! Everything below the frontend's directory is the guest's to write, and is checked as such. The backend's directory is the
+//! toolstack's, and is checked too. No step makes a node in a backend directory that is not there any more.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Instant;
+
+use pvscsi_ring::vscsiif::MAX_SEGMENTS;
+use pvscsi_ring::{BackRing, Nexus};
+use pvscsi_sg::{Hctl, LogicalUnit, ReactorKind};
+use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
+use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
+use tracing::{debug, info, warn};
+
+use crate::control::{Bell, WorkerHandle};
+use crate::log_limit::LogLimit;
+use crate::pdev::PDev;
+use crate::worker::Connection;
+use crate::xenbus::{DevStep, Frontend, Seen, Step, XenbusState, dev_step, step};
+
+/// Gives the grants of a guest.
+pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
+/// Gives an event channel to a port of a guest.
+pub type Binder = dyn Fn(DomId, Port) -> io::Result<Box<dyn EventChannel>>;
+
+/// Where grants and event channels come from: Linux's devices, or a simulated Xen.
+pub struct Platform {
+    /// Opens the grants of a guest.
+    pub grants: Box<Opener>,
+    /// Binds to a port of a guest.
+    pub bind: Box<Binder>,
+    /// What workers wait with.
+    pub reactor: ReactorKind,
+}
+
+impl std::fmt::Debug for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Platform").field("reactor", &self.reactor).finish_non_exhaustive()
+    }
+}
+
+/// What all vhosts of a guest share.
+#[derive(Debug)]
+pub struct Context {
+    /// The guest.
+    pub domid: DomId,
+    /// The connection to xenstore.
+    pub store: Xenstore,
+    /// Grants and event channels.
+    pub platform: Platform,
+    /// Rings when a worker has news.
+    pub bell: Bell,
+}
+
+/// One backend directory.
+#[derive(Debug)]
+pub struct Vhost {
+    number: u32,
+    /// `backend/vscsi/<domid>/<vhost>`, relative to our own domain.
+    path: String,
+    /// The frontend's directory, once it is known and watched.
+    frontend: Option<String>,
+    /// The frontend's state when it was last acted upon.
+    before: Option<Frontend>,
+    worker: Option<WorkerHandle>,
+    /// `dev-N` of each unit that the worker serves.
+    served: HashMap<String, Nexus>,
+    /// "domain N vhost M", for messages.
+    name: String,
+    /// The guest can make us log by flapping its state.
+    limit: LogLimit,
+}
+
+/// Whether a vhost still has its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    There,
+    /// It is gone, and everything that belonged to it was given back.
+    Gone,
+}
+
+/// Why a step did not work: the guest's or the toolstack's fault, to be reported in xenstore.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Fault(String);
+
+/// An error in a step.
+enum Trouble {
+    Fault(Fault),
+    Store(xenstore::Error),
+}
+
+impl From<xenstore::Error> for Trouble {
+    fn from(error: xenstore::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn fault<T>(text: impl Into<String>) -> Result<T, Trouble> {
+    Err(Trouble::Fault(Fault(text.into())))
+}
+
+impl Vhost {
+    /// Takes up a backend directory.
+    #[must_use]
+    pub fn new(domid: DomId, number: u32) -> Self {
+        Self {
+            number,
+            path: format!("backend/vscsi/{domid}/{number}"),
+            frontend: None,
+            before: None,
+            worker: None,
+            served: HashMap::new(),
+            name: format!("domain {domid} vhost {number}"),
+            limit: LogLimit::default(),
+        }
+    }
+
+    fn say(&mut self, text: &dyn std::fmt::Display) {
+        if let Some(left_out) = self.limit.pass(Instant::now()) {
+            let more = if left_out == 0 { String::new() } else { format!(" ({left_out} lines not logged)") };
+            info!("{}: {text}{more}", self.name);
+        }
+    }
+
+    /// Whether a worker serves the ring.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.worker.is_some()
+    }
+
+    /// Looks at the nodes and does what they ask for.
+    ///
+    /// # Errors
+    ///
+    /// Only when xenstore itself fails; what the guest or the toolstack did wrong is reported there.
+    pub fn look(&mut self, context: &mut Context) -> Result<Presence, xenstore::Error> {
+        loop {
+            let Some(own) = state_of(&mut context.store, &format!("{}/state", self.path))? else {
+                self.forget(context);
+                return Ok(Presence::Gone);
+            };
+            if !self.watch_frontend(context)? {
+                return Ok(Presence::There);
+            }
+            let online = read_optional(&mut context.store, &format!("{}/online", self.path))?;
+            let seen = Seen {
+                own: match own {
+                    Frontend::State(state) => state,
+                    Frontend::Garbage => XenbusState::Unknown,
+                },
+                frontend: self.frontend_state(context)?,
+                before: self.before,
+                online: online.as_deref() != Some(b"0"),
+                connected: self.worker.is_some(),
+            };
+            let next = step(seen);
+            if next == Step::Rest {
+                self.before = Some(seen.frontend)
+                    .filter(|state| *state != Frontend::State(XenbusState::Unknown))
+                    .or(self.before);
+                return Ok(Presence::There);
+            }
+            debug!("vhost {}: {seen:?}: {next:?}", self.number);
+            // After an announcement the same state of the frontend is news again.
+            self.before = if next == Step::Announce { None } else { Some(seen.frontend) };
+            match self.take(next, context) {
+                Ok(()) => {}
+                Err(Trouble::Store(error)) if error.errno().is_some() => {
+                    // A directory that vanishes while we write to it brings an event of its own.
+                    self.say(&error);
+                    return Ok(Presence::There);
+                }
+                Err(Trouble::Store(error)) => return Err(error),
+                Err(Trouble::Fault(fault)) => self.report(context, &fault.0)?,
+            }
+        }
+    }
+
+    /// Deals with a worker that ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look).
+    pub fn check_worker(&mut self, context: &mut Context) -> Result<(), xenstore::Error> {
+        let Some(error) = self.worker.as_ref().and_then(WorkerHandle::ended) else { return Ok(()) };
+        self.report(context, &error.to_string())
+    }
+
+    /// Tells the frontend that we close, and goes on serving, for its last commands are still to come.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look).
+    pub fn announce_end(&mut self, context: &mut Context) -> Result<(), xenstore::Error> {
+        self.set_state(context, XenbusState::Closing)
+    }
+
+    /// Lets go of everything, whatever the frontend says: state 6.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look).
+    pub fn end(&mut self, context: &mut Context) -> Result<(), xenstore::Error> {
+        self.disconnect();
+        self.set_state(context, XenbusState::Closed)
+    }
+
+    fn take(&mut self, next: Step, context: &mut Context) -> Result<(), Trouble> {
+        match next {
+            Step::Rest => Ok(()),
+            Step::Announce => self.announce(context),
+            Step::Connect => self.connect(context),
+            Step::Confirm => self.confirm(context),
+            Step::Reconfigure => {
+                self.scan(context)?;
+                Ok(self.set_state(context, XenbusState::Reconfigured)?)
+            }
+            Step::Close => {
+                self.disconnect();
+                Ok(self.set_state(context, XenbusState::Closing)?)
+            }
+            Step::EndClosed => Ok(self.end(context)?),
+            Step::Complain => fault(format!("frontend state {} makes no sense", self.describe_frontend())),
+        }
+    }
+
+    fn describe_frontend(&self) -> String {
+        match self.before {
+            Some(Frontend::State(state)) => state.to_string(),
+            _ => "(no number from 0 to 8)".into(),
+        }
+    }
+
+    /// Finds the frontend's directory, which the toolstack named, and watches its state. `false`: it is not named yet.
+    fn watch_frontend(&mut self, context: &mut Context) -> Result<bool, xenstore::Error> {
+        if self.frontend.is_some() {
+            return Ok(true);
+        }
+        let Some(named) = read_optional(&mut context.store, &format!("{}/frontend", self.path))? else {
+            return Ok(false);
+        };
+        let expected = format!("/local/domain/{}/device/vscsi/{}", context.domid, self.number);
+        if named != expected.as_bytes() {
+            let named = String::from_utf8_lossy(&named);
+            self.report(
+                context,
+                &format!("node frontend is {named:?}, not {expected}: written by the toolstack"),
+            )?;
+            return Ok(false);
+        }
+        context.store.watch(&format!("{expected}/state"), &format!("frontend/{}", self.number))?;
+        self.frontend = Some(expected);
+        Ok(true)
+    }
+
+    fn frontend_node(&self, name: &str) -> String {
+        format!("{}/{name}", self.frontend.as_deref().unwrap_or_default())
+    }
+
+    fn frontend_state(&self, context: &mut Context) -> Result<Frontend, xenstore::Error> {
+        let state = state_of(&mut context.store, &self.frontend_node("state"))?;
+        Ok(state.unwrap_or(Frontend::State(XenbusState::Unknown)))
+    }
+
+    fn announce(&self, context: &mut Context) -> Result<(), Trouble> {
+        let path = &self.path;
+        context.store.transaction(|tx| {
+            tx.read(&format!("{path}/frontend"))?;
+            tx.write(&format!("{path}/feature-sg-grant"), MAX_SEGMENTS.to_string())?;
+            tx.write(&format!("{path}/state"), XenbusState::InitWait.digit())
+        })?;
+        Ok(())
+    }
+
+    fn connect(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        self.disconnect();
+        let gref = GrantRef(self.frontend_number(context, "ring-ref")?);
+        let port = Port(self.frontend_number(context, "event-channel")?);
+        let no_device =
+            |what: &str, error: io::Error| Trouble::Fault(Fault(format!("cannot {what}: {error}")));
+        let grants =
+            (context.platform.grants)(context.domid).map_err(|e| no_device("open the grant device", e))?;
+        let page = grants.map_page(gref).or_else(|error| fault(error.to_string()))?;
+        let events = (context.platform.bind)(context.domid, port)
+            .map_err(|error| no_device(&format!("bind to event channel {port} of the guest"), error))?;
+        let connection = Connection {
+            domid: context.domid,
+            ring: BackRing::attach(page, 0),
+            events,
+            grants,
+            luns: Vec::new(),
+        };
+        let worker =
+            WorkerHandle::start(&self.name, connection, context.platform.reactor, context.bell.clone())
+                .map_err(|error| no_device("start a worker", error))?;
+        self.worker = Some(worker);
+        self.scan(context)?;
+        self.set_state(context, XenbusState::Connected)?;
+        self.say(&format_args!("connected, {} units", self.served.len()));
+        Ok(())
+    }
+
+    fn frontend_number(&self, context: &mut Context, name: &str) -> Result<u32, Trouble> {
+        let path = self.frontend_node(name);
+        let Some(value) = read_optional(&mut context.store, &path)? else {
+            return fault(format!("{path} is missing"));
+        };
+        let digits = Some(&value).filter(|value| value.len() <= 10 && value.iter().all(u8::is_ascii_digit));
+        let number = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+        // The guest's text does not go to a log at full length.
+        let shown = || String::from_utf8_lossy(value.get(..value.len().min(32)).unwrap_or(&[])).into_owned();
+        number.map_or_else(|| fault(format!("{path} is {:?}, not a number of 32 bits", shown())), Ok)
+    }
+
+    /// Adds and removes units as their nodes ask for. A device that cannot be had never stops the others.
+    fn scan(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        let devices = format!("{}/vscsi-devs", self.path);
+        let names = match context.store.list(&devices) {
+            Err(error) if error.is_not_found() => Vec::new(),
+            names => names?,
+        };
+        for name in names {
+            let path = format!("{devices}/{name}");
+            let Some(Frontend::State(state)) = state_of(&mut context.store, &format!("{path}/state"))? else {
+                continue;
+            };
+            match dev_step(state, self.served.contains_key(&name)) {
+                DevStep::Rest => {}
+                DevStep::Add => {
+                    let outcome = self.add(context, &name, &path);
+                    let reached = self.settle(context, &path, outcome, XenbusState::Initialised)?;
+                    if !reached && let Some(nexus) = self.served.remove(&name) {
+                        self.drop_unit(nexus);
+                    }
+                }
+                DevStep::Remove => {
+                    if let Some(nexus) = self.served.remove(&name) {
+                        self.drop_unit(nexus);
+                    }
+                    self.settle(context, &path, Ok(()), XenbusState::Closed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what became of a device; `true` when it is in the state wanted.
+    fn settle(
+        &mut self,
+        context: &mut Context,
+        path: &str,
+        outcome: Result<(), Trouble>,
+        wanted: XenbusState,
+    ) -> Result<bool, Trouble> {
+        let state = match outcome {
+            Ok(()) => wanted,
+            Err(Trouble::Fault(Fault(text))) => {
+                self.say(&text);
+                self.write_error(context, &format!("error/{path}/error"), &text)?;
+                XenbusState::Closed
+            }
+            Err(store) => return Err(store),
+        };
+        write_if_there(&mut context.store, &format!("{path}/state"), state.digit())?;
+        Ok(state == wanted)
+    }
+
+    fn add(&mut self, context: &mut Context, name: &str, path: &str) -> Result<(), Trouble> {
+        let p_dev = self.device_text(context, name, &format!("{path}/p-dev"))?;
+        let v_dev = self.device_text(context, name, &format!("{path}/v-dev"))?;
+        let nexus = parse_v_dev(&v_dev).or_else(|why| fault(format!("{name}: v-dev {v_dev:?} {why}")))?;
+        if let Some((other, _)) = self.served.iter().find(|(_, served)| **served == nexus) {
+            return fault(format!("{name}: v-dev {v_dev} is taken by {other}"));
+        }
+        let p_dev: PDev = p_dev.parse().or_else(|error| fault(format!("{name}: p-dev {error}")))?;
+        let unit: Box<dyn LogicalUnit> = p_dev.open().or_else(|error| fault(format!("{name}: {error}")))?;
+        let Some(worker) = &self.worker else { return fault(format!("{name}: the vhost is not connected")) };
+        worker.add(nexus, unit);
+        self.served.insert(name.to_owned(), nexus);
+        self.say(&format_args!("{name} is {p_dev} at {v_dev}"));
+        Ok(())
+    }
+
+    fn device_text(&self, context: &mut Context, name: &str, path: &str) -> Result<String, Trouble> {
+        let Some(value) = read_optional(&mut context.store, path)? else {
+            return fault(format!("{name}: {path} is missing"));
+        };
+        String::from_utf8(value).or_else(|_| fault(format!("{name}: {path} is not text")))
+    }
+
+    fn drop_unit(&mut self, nexus: Nexus) {
+        let Some(worker) = &self.worker else { return };
+        if let Err(error) = worker.remove(nexus) {
+            self.say(&format_args!("removing a unit: {error}"));
+        }
+    }
+
+    /// The frontend is connected: its units go from 3 to 4, and the host does, unless it is there already.
+    fn confirm(&self, context: &mut Context) -> Result<(), Trouble> {
+        for name in self.served.keys() {
+            let node = format!("{}/vscsi-devs/{name}/state", self.path);
+            if state_of(&mut context.store, &node)? == Some(Frontend::State(XenbusState::Initialised)) {
+                write_if_there(&mut context.store, &node, XenbusState::Connected.digit())?;
+            }
+        }
+        Ok(self.set_state(context, XenbusState::Connected)?)
+    }
+
+    fn disconnect(&mut self) {
+        let Some(worker) = self.worker.take() else { return };
+        if let Err(error) = worker.join() {
+            self.say(&error);
+        }
+        self.served.clear();
+        self.say(&"disconnected");
+    }
+
+    fn forget(&mut self, context: &mut Context) {
+        self.disconnect();
+        if let Some(frontend) = self.frontend.take() {
+            // The watch may have gone with the guest.
+            let _ = context.store.unwatch(&format!("{frontend}/state"), &format!("frontend/{}", self.number));
+        }
+    }
+
+    /// Writes our state, if it is another and the directory is still there.
+    fn set_state(&self, context: &mut Context, state: XenbusState) -> Result<(), xenstore::Error> {
+        write_if_there(&mut context.store, &format!("{}/state", self.path), state.digit())
+    }
+
+    /// Something is wrong with the other end: error node, and no ring any more, state 5.
+    fn report(&mut self, context: &mut Context, text: &str) -> Result<(), xenstore::Error> {
+        self.say(&text);
+        self.write_error(context, &format!("error/{}/error", self.path), text)?;
+        self.disconnect();
+        self.set_state(context, XenbusState::Closing)
+    }
+
+    fn write_error(&self, context: &mut Context, node: &str, text: &str) -> Result<(), xenstore::Error> {
+        // "errno text", as the kernel's backends write it.
+        not_fatal(context.store.write(node, format!("{} {text}", libc_einval())))
+    }
+}
+
+/// EINVAL, by number.
+fn libc_einval() -> i32 {
+    nix::errno::Errno::EINVAL as i32
+}
+
+/// A refusal of xenstored is logged; a broken connection is an error.
+fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenstore::Error> {
+    match result {
+        Err(error) if error.errno().is_some() => {
+            warn!("{error}");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn read_optional(store: &mut Xenstore, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
+    match store.read(path) {
+        Ok(value) => Ok(Some(value)),
+        // A node that we may not read is as good as none.
+        Err(error) if error.is_not_found() || error.is_denied() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn state_of(store: &mut Xenstore, path: &str) -> Result<Option<Frontend>, xenstore::Error> {
+    let value = read_optional(store, path)?;
+    Ok(value.map(|text| XenbusState::parse(&text).map_or(Frontend::Garbage, Frontend::State)))
+}
+
+/// Writes a node that exists and says something else. One that is gone is not made again: its directory was removed.
+fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> Result<(), xenstore::Error> {
+    not_fatal(store.transaction(|tx| match tx.read(path) {
+        Ok(old) if old == value.as_bytes() => Ok(()),
+        Ok(_) => tx.write(path, value),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }))
+}
+
+/// The address within the vhost from `host:channel:target:lun`; the host number says which vhost it is, and plays no part.
+fn parse_v_dev(text: &str) -> Result<Nexus, &'static str> {
+    let hctl: Hctl =
+        text.parse().map_err(|_| "is not of the form host:channel:target:lun, four decimal numbers")?;
+    let fits = "does not fit the protocol: channel, target and lun are 16 bits each";
+    let channel = u16::try_from(hctl.channel).map_err(|_| fits)?;
+    let id = u16::try_from(hctl.target).map_err(|_| fits)?;
+    let lun = u16::try_from(hctl.lun).map_err(|_| fits)?;
+    Ok(Nexus { channel, id, lun })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v_dev_is_three_numbers_of_16_bits_behind_the_host() {
+        assert_eq!(parse_v_dev("3:0:65535:7"), Ok(Nexus { channel: 0, id: 65535, lun: 7 }));
+        assert_eq!(parse_v_dev("4294967295:1:2:3"), Ok(Nexus { channel: 1, id: 2, lun: 3 }));
+        for bad in ["", "0:0:0", "0:0:0:0:0", "0:0:0:65536", "0:65536:0:0", "0:0:-1:0", "0:0:0:0 ", "a:b:c:d"]
+        {
+            assert!(parse_v_dev(bad).is_err(), "{bad:?}");
+        }
+    }
+}
