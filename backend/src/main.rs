@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pvscsi_backend::demo;
 use pvscsi_backend::serve::{self, ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -34,6 +35,8 @@ struct Cli {
 enum Verb {
     /// Serve all vscsi devices of one guest, until the guest is gone
     Serve(Serve),
+    /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
+    Demo(demo::Options),
 }
 
 /// Runs in the foreground. SIGTERM and SIGINT tell the guest that its devices go, wait a few seconds for it to let go of them,
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         .init();
     let done = match cli.verb {
         Verb::Serve(arguments) => serve(&arguments).map_err(|error| error.to_string()),
+        Verb::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
