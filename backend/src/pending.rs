@@ -41,7 +41,7 @@ pub struct Pending {
 enum State {
     Free,
     Pending(Pending),
-    Orphaned { lun: usize },
+    Orphaned { lun: usize, buffered: bool },
 }
 
 #[derive(Debug)]
@@ -157,15 +157,24 @@ impl PendingTable {
     /// [`complete`](Self::complete).
     pub fn orphan(&mut self, tag: Tag) -> Pending {
         let slot = self.slot(tag);
-        let lun = match &slot.state {
-            State::Pending(pending) => pending.lun,
+        let (lun, buffered) = match &slot.state {
+            State::Pending(pending) => (pending.lun, pending.total > 0),
             _ => unreachable!("tag {} is not pending", tag.0),
         };
-        let state = std::mem::replace(&mut slot.state, State::Orphaned { lun });
+        let state = std::mem::replace(&mut slot.state, State::Orphaned { lun, buffered });
         self.orphans = self.orphans.saturating_add(1);
         match state {
             State::Pending(pending) => pending,
             _ => unreachable!("looked at above"),
+        }
+    }
+
+    /// Whether the command of this tag was given a buffer.
+    pub fn is_buffered(&mut self, tag: Tag) -> bool {
+        match &self.slot(tag).state {
+            State::Pending(pending) => pending.total > 0,
+            State::Orphaned { buffered, .. } => *buffered,
+            State::Free => false,
         }
     }
 
@@ -183,7 +192,7 @@ impl PendingTable {
     pub fn held_by(&self, lun: usize) -> usize {
         let holds = |slot: &&Slot| match &slot.state {
             State::Pending(pending) => pending.lun == lun,
-            State::Orphaned { lun: orphaned } => *orphaned == lun,
+            State::Orphaned { lun: orphaned, .. } => *orphaned == lun,
             State::Free => false,
         };
         self.slots.iter().filter(holds).count()

@@ -13,7 +13,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pvscsi_guestmem::BufferPool;
-use pvscsi_ring::vscsiif::WireRequest;
+use pvscsi_ring::vscsiif::{RING_SLOTS, WireRequest};
 use pvscsi_ring::{Action, Answer, BackRing, Direction, Nexus, Request, ScsiRequest, Ticket};
 use pvscsi_sg::{
     Cdb, Command, Completion, DataDirection, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus,
@@ -178,7 +178,9 @@ impl Worker {
         if self.stop_at.is_some() {
             return Ok(());
         }
-        while let Some((ticket, wire)) = self.ring.take()? {
+        // A ringful for each round: a guest that produces without end does not keep us from everything else.
+        for _ in 0..RING_SLOTS {
+            let Some((ticket, wire)) = self.ring.take()? else { break };
             self.accept(ticket, &wire);
         }
         Ok(())
@@ -289,8 +291,10 @@ impl Worker {
     fn answer(&mut self) {
         let mut done = std::mem::take(&mut self.done);
         for Completion { tag, outcome, buffer } in done.drain(..) {
-            if let Some(buffer) = buffer {
-                self.pool.give_back(buffer);
+            match buffer {
+                Some(buffer) => self.pool.give_back(buffer),
+                None if self.table.is_buffered(tag) => self.replace_lost_buffer(),
+                None => {}
             }
             if self.bad.contains(&tag) {
                 self.refuse_memory(tag);
@@ -303,6 +307,13 @@ impl Worker {
         }
         self.done = done;
         self.bad.clear();
+    }
+
+    /// A device went away with a buffer that it may still use.
+    fn replace_lost_buffer(&mut self) {
+        if let Err(error) = self.pool.replace_lost() {
+            tracing::warn!("{}: no memory for a new buffer: {error}", self.control.name);
+        }
     }
 
     /// Shows the guest all answers, and rings its bell once, if it wants to hear it.

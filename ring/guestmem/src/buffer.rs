@@ -71,12 +71,18 @@ impl BufferPool {
     ///
     /// The error of mmap when the address space or the limits of the process do not allow it.
     pub fn new(count: usize) -> std::io::Result<Self> {
-        let region = Arc::new(Region::new(count * BUFFER_CAPACITY)?);
-        let free = (0..count)
-            .rev()
-            .map(|i| Buffer { region: Arc::clone(&region), index: i, start: 0, len: 0 })
-            .collect();
-        Ok(Self { free, total: count })
+        Ok(Self { free: Buffer::make(count)?, total: count })
+    }
+
+    /// Makes a buffer in place of one that never comes back, since a device that is gone may still use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); the pool is then one buffer smaller.
+    pub fn replace_lost(&mut self) -> std::io::Result<()> {
+        let made = Buffer::make(1).inspect_err(|_| self.total -= 1)?;
+        self.free.extend(made);
+        Ok(())
     }
 
     /// Takes a buffer whose data is `len` bytes from offset `start` on, or `None` when all are taken.
@@ -133,6 +139,12 @@ impl fmt::Debug for Buffer {
 }
 
 impl Buffer {
+    fn make(count: usize) -> std::io::Result<Vec<Self>> {
+        let region = Arc::new(Region::new(count * BUFFER_CAPACITY)?);
+        let buffer = |index| Self { region: Arc::clone(&region), index, start: 0, len: 0 };
+        Ok((0..count).rev().map(buffer).collect())
+    }
+
     /// Bytes of data in the window.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -204,6 +216,19 @@ mod tests {
         drop(pool);
         b.as_mut_slice().copy_from_slice(b"still me");
         assert_eq!(b.as_slice(), b"still me");
+    }
+
+    #[test]
+    fn a_lost_buffer_is_replaced_and_its_memory_stays() {
+        let mut pool = BufferPool::new(1).unwrap();
+        let mut lost = pool.take(0, 4).unwrap();
+        pool.replace_lost().unwrap();
+        let mut other = pool.take(0, 4).unwrap();
+        lost.as_mut_slice().fill(1);
+        other.as_mut_slice().fill(2);
+        assert_eq!(lost.as_slice(), [1; 4]);
+        pool.give_back(other);
+        assert_eq!(pool.available(), 1);
     }
 
     #[test]
