@@ -1,0 +1,129 @@
+# dom0.sh: brings up what a Xen host has, and gives the verbs of a scenario's dom0.sh. Runs as PID 1, under bash.
+. /mnt/lib/check.sh
+. /mnt/lib/vscsi.sh
+. /mnt/lib/kernel-backend.sh
+
+XEN_BIN=$(dirname /usr/lib/xen-*/bin/lsevtchn)
+OVERLAY=/tmp/overlay/lab
+mkdir -p $OVERLAY/lib $OVERLAY/scenario /tmp/guests
+
+# Verdicts also go to a file of the share: the console can tear lines, and the hypervisor writes between them.
+emit() {
+	echo "$1"
+	echo "$1" >> /mnt/report
+}
+
+host_up() {
+	local i
+	# Xen's scripts need these; devtmpfs has none of them.
+	ln -s /proc/self/fd /dev/fd
+	for i in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${i%:*}" "/dev/${i#*:}"; done
+	# Before xenstored starts: without it the daemon does not find its own domain, and all its clients hang.
+	mount -t xenfs xenfs /proc/xen
+	for i in configfs xen-evtchn xen-gntdev xen-gntalloc xen-privcmd sg sd_mod; do modprobe $i || say "no module $i"; done
+	mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
+	echo 1 > /sys/module/sg/parameters/allow_dio
+	mkdir -p /run/xenstored /run/xen /run/xen-hotplug
+	"$XEN_BIN/xenstored" --pid-file /run/xenstored.pid
+	within 20 xenstore-read / || say "xenstored does not answer"
+	"$XEN_BIN/xen-init-dom0" > /dev/null
+	"$XEN_BIN/xenconsoled" --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console
+}
+
+# Everything a reader may want afterwards goes to the share; the lab searches it for crashes.
+host_down() {
+	local file name key
+	# A guest that is still there hangs: it shows where.
+	for name in $(xl list | awk 'NR > 2 { print $1 }'); do
+		say "guest $name is still there: $(xl vcpu-list "$name" | tail -n +2 | tr -s ' ')"
+		for key in 9 w l; do xl sysrq "$name" $key && sleep 1; done
+	done
+	for file in /var/log/xen/console/guest-*.log; do
+		[ -e "$file" ] && tr -d '\r' < "$file" > "/mnt/logs/$(basename "$file")"
+	done
+	cp /var/log/pvscsi-*.log /mnt/logs/ 2> /dev/null
+	dmesg > /mnt/logs/dom0-dmesg.log
+	xl dmesg > /mnt/logs/xen-dmesg.log
+	say "end"
+	sync
+	echo o > /proc/sysrq-trigger
+	sleep 60
+}
+
+lab_main() {
+	mkdir -p /mnt/logs
+	. /mnt/env
+	say "dom0 userland up after $(cut -d' ' -f1 /proc/uptime) s"
+	host_up
+	[ "$BACKEND" = kernel ] || install -m 755 /mnt/xen-pvscsi /tmp/xen-pvscsi
+	. /mnt/scenario/dom0.sh
+	host_down
+}
+
+# scsi_debug_up ARGS...: a SCSI device; sets HCTL and DISK of its first logical unit.
+scsi_debug_up() {
+	local host
+	modprobe scsi_debug "$@"
+	for host in /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*; do HCTL=$(basename "$host" | tr -d hosts):0:0:0; done
+	within 10 test -d "/sys/bus/scsi/devices/$HCTL/block" || say "no scsi_debug disk at $HCTL"
+	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
+}
+
+# guest NAME [WORDS]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario, with
+# more words on its command line; sets D.
+guest() {
+	local name=$1 words=${2:-} script=guest-$1.sh
+	[ -e "/mnt/scenario/$script" ] || script=guest.sh
+	if [ ! -e /tmp/guest.cpio ]; then
+		cp /mnt/lib/guest.sh /mnt/lib/check.sh $OVERLAY/lib/
+		cp /mnt/scenario/guest*.sh $OVERLAY/scenario/
+		[ -e $OVERLAY/facts ] || : > $OVERLAY/facts
+		{ cat /lab/guest.cpio && (cd /tmp/overlay && find . | busybox cpio -o -H newc 2> /dev/null); } > /tmp/guest.cpio
+	fi
+	# "loglevel=1": nothing of the kernel's between the lines of the checks; the stall detector misfires on a slow machine.
+	cat > "/tmp/guests/$name" <<-CFG
+		name="$name"
+		type="pv"
+		kernel="/lab/vmlinuz"
+		ramdisk="/tmp/guest.cpio"
+		extra="console=hvc0 loglevel=1 rcupdate.rcu_cpu_stall_suppress=1 lab.script=$script $words"
+		memory=640
+		vcpus=1
+		on_poweroff="destroy"
+		on_reboot="destroy"
+		on_crash="destroy"
+	CFG
+	xl create -q -p "/tmp/guests/$name" || say "guest $name cannot be made"
+	D=$(xl domid "$name")
+	# Shows what the guest says while it says it.
+	tail -q -n +1 -F "/var/log/xen/console/guest-$name.log" 2> /dev/null | grep --line-buffered '^LAB ' &
+}
+
+# guest_gone NAME SECONDS: waits for the guest's end.
+guest_gone() { within "$2" no_domain "$1"; }
+no_domain() { ! xl domid "$1"; }
+
+# told NAME: the guest is done; its verdicts count.
+told() { tr -d '\r' < "/var/log/xen/console/guest-$1.log" | grep '^LAB ' >> /mnt/report; }
+
+# meets D PLACE SECONDS: waits until the guest has come to PLACE (see guest.sh); go D PLACE: lets it go on.
+meets() {
+	within "$3" at_place "$1" "$2" || { say "domain $1 did not come to $2" && return 1; }
+}
+at_place() { [ "$(xenstore-read "/local/domain/$1/data/lab-at")" = "$2" ]; }
+go() { xenstore-write "/local/domain/$1/data/lab-go" "$2"; }
+
+# ended PID SECONDS: waits for a child's end; sets STATUS.
+ended() {
+	STATUS=running
+	within "$2" has_ended "$1" || return 1
+	wait "$1"
+	STATUS=$?
+}
+has_ended() { ! kill -0 "$1"; }
+
+# What a domain that died under a backend could leave behind.
+ports() { "$XEN_BIN/lsevtchn" 0 | wc -l; }
+domains() { xl list | awk 'NR > 1 { print $1 }' | sort | paste -sd' '; }
+# What a process holds.
+holds() { echo "fds=$(ls "/proc/$1/fd" | wc -l) threads=$(ls "/proc/$1/task" | wc -l) maps=$(wc -l < "/proc/$1/maps")"; }

@@ -1,0 +1,36 @@
+# guest.sh: the verbs of a scenario's guest scripts. Runs as PID 1 of the guest, under busybox sh.
+. /lab/lib/check.sh
+. /lab/facts
+
+emit() { echo "$1"; }
+
+lab_main() {
+	say "guest up after $(cut -d' ' -f1 /proc/uptime) s"
+	. "/lab/scenario/$lab_script"
+	say "guest done after $(cut -d' ' -f1 /proc/uptime) s"
+}
+
+# disk TARGET: waits for the disk 0:TARGET:0 of whatever SCSI host the frontend has now; sets DISK and SG.
+disk() {
+	DISK=none SG=none
+	within 20 find_disk "$1" || return 1
+	DISK=/dev/$(ls /sys/bus/scsi/devices/*:0:"$1":0/block)
+	SG=/dev/$(ls /sys/bus/scsi/devices/*:0:"$1":0/scsi_generic)
+}
+find_disk() { ls -d /sys/bus/scsi/devices/*:0:"$1":0/block/* && ls -d /sys/bus/scsi/devices/*:0:"$1":0/scsi_generic/*; }
+
+# meet PLACE: tells dom0 where we are and waits until it says go. stopped PLACE: whether it has said so.
+meet() {
+	xenstore-write data/lab-at "$1"
+	within 200 stopped "$1"
+}
+stopped() { [ "$(xenstore-read data/lab-go 2> /dev/null)" = "$1" ]; }
+
+# verify DISK BS SIZE [OPTIONS]: random writes, then each is read back and compared.
+verify() {
+	fio --name=verify --filename="$1" --bs="$2" --size="$3" --rw=randwrite --verify=crc32c --verify_fatal=1 --do_verify=1 \
+		--direct=1 --ioengine=libaio --iodepth=16 --output-format=terse ${4:-}
+}
+
+# pattern SEED BYTES: the same bytes for the same seed.
+pattern() { yes "the lab's pattern $1" | head -c "$2"; }

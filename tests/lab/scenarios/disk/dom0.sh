@@ -1,0 +1,54 @@
+# One guest with three disks of one vhost: a SCSI device passed through, a file, and memory.
+scsi_debug_up dev_size_mb=64 delay=0 max_queue=64
+mount -t tmpfs tmpfs /srv
+truncate -s 96M /srv/disk.img
+
+# What the device itself says to dom0; the guest must hear the same.
+said_by() { "$@" 2> /dev/null | md5sum | cut -d' ' -f1; }
+cat > $OVERLAY/facts <<-FACTS
+	INQUIRY=$(said_by sg_inq -r $DISK)
+	VPD83=$(said_by sg_vpd -r -p 0x83 $DISK)
+	VPDB0=$(said_by sg_vpd -r -p 0xb0 $DISK)
+FACTS
+
+ports_before=$(ports)
+if [ "$BACKEND" = kernel ]; then
+	guest g lab.only=scsi_debug
+	lio_up $DISK $HCTL
+	vhost $D 0
+	vdev $D 0 0 $NAA:0 0:0:0:0
+else
+	guest g
+	check scsiback-not-loaded no_scsiback
+	vhost $D 0
+	vdev $D 0 0 $HCTL 0:0:0:0
+	vdev $D 0 1 file:/srv/disk.img 0:0:1:0
+	vdev $D 0 2 ram:32M 0:0:2:0
+	serve $D
+fi
+vgo $D 0
+xl unpause g
+
+if [ "$BACKEND" = ours ]; then
+	# The guest stops at these places with all its disks attached and nothing under way.
+	for place in connected reloaded-1 reloaded-2; do
+		meets $D $place 250 && sleep 1
+		held=$(holds $SERVER)
+		case $place in
+		connected) held_first=$held && say "the server holds $held" ;;
+		*) same holds-the-same-after-$place "$held_first" "$held" ;;
+		esac
+		go $D $place
+	done
+	check guest-powers-off guest_gone g 120
+	ended $SERVER 10
+	same server-exits-0 0 "$STATUS"
+	same no-domain-kept-alive 0 "$(domains)"
+	same no-port-left "$ports_before" "$(ports)"
+	# The last that the guest wrote to the file disk is in the file.
+	same file-has-the-data "$(yes "the lab's pattern file-2" | head -c 1000448 | md5sum)" \
+		"$(dd if=/srv/disk.img bs=512 skip=4096 count=1954 status=none | md5sum)"
+else
+	check guest-powers-off guest_gone g 250
+fi
+told g

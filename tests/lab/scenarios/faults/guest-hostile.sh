@@ -1,0 +1,2 @@
+# Only has to be there.
+sleep 1000

@@ -1,0 +1,176 @@
+//! One boot of Xen in QEMU's software emulation.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::image::Image;
+use crate::report;
+use crate::tools::{self, Outcome, at};
+
+/// The console's log is cut here; a machine that writes more is ill.
+const LOG_LIMIT: u64 = 16 << 20;
+/// How often a waiting user hears that we are alive.
+const PROGRESS: Duration = Duration::from_secs(15);
+/// What a crashing machine may still say, so that its backtrace is in the log.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How time passes in the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// As on the wall; each virtual CPU has a thread.
+    Wall,
+    /// An instruction of the machine takes one nanosecond, whatever this machine does meanwhile.
+    Instructions,
+}
+
+/// The machine to boot.
+pub struct Machine<'a> {
+    /// For progress lines.
+    pub name: &'a str,
+    /// What it boots.
+    pub image: &'a Image,
+    /// The directory that dom0 finds at `/mnt`; `dom0.sh` of its `lib` starts everything.
+    pub share: &'a Path,
+    /// The console goes here.
+    pub log: &'a Path,
+    /// After this time it is killed.
+    pub limit: Duration,
+    /// How its time passes.
+    pub clock: Clock,
+    /// Dom0 and the guests have a core each, and nobody schedules: steady figures.
+    pub pinned: bool,
+}
+
+/// How a boot ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Dom0 powered the machine off.
+    PoweredOff,
+    /// Killed, or QEMU gave up; with the reason.
+    Broken(String),
+}
+
+impl Machine<'_> {
+    /// Boots, shows the lab's lines as they come, and waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU cannot be started or the log cannot be written.
+    pub fn boot(&self) -> Outcome<End> {
+        let mut log = File::create(self.log).map_err(at(self.log))?;
+        let start = Instant::now();
+        let mut qemu = self.start()?;
+        let lines = qemu.stdout.take().map(lines_of).ok_or("QEMU has no output")?;
+        let end = self.watch(&lines, &mut log, start);
+        if !matches!(end, Ok(None)) {
+            // It may have gone meanwhile, which is as good.
+            let _ = qemu.kill();
+        }
+        let status = qemu.wait().map_err(|e| format!("QEMU: {e}"))?;
+        match end? {
+            None if status.success() => Ok(End::PoweredOff),
+            None => Ok(End::Broken(format!("QEMU ended with {status}"))),
+            Some(why) => Ok(End::Broken(why)),
+        }
+    }
+
+    /// Reads the console until QEMU closes it (`None`) or there is a reason to stop.
+    fn watch(&self, lines: &Receiver<Vec<u8>>, log: &mut File, start: Instant) -> Outcome<Option<String>> {
+        let (mut last, mut told, mut size) = (String::from("booting"), start, 0);
+        let mut stop: Option<(Instant, String)> = None;
+        loop {
+            let now = Instant::now();
+            match &stop {
+                Some((when, why)) if now >= *when => return Ok(Some(why.clone())),
+                None if now.duration_since(start) >= self.limit => {
+                    return Ok(Some(format!("not done after {} s; last: {last}", self.limit.as_secs())));
+                }
+                _ => {}
+            }
+            if now.duration_since(told) >= PROGRESS {
+                told = now;
+                println!("{}: {} s, last: {last}", self.name, now.duration_since(start).as_secs());
+            }
+            let bytes = match lines.recv_timeout(Duration::from_millis(500)) {
+                Ok(bytes) => bytes,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(stop.map(|(_, why)| why)),
+            };
+            size += bytes.len() as u64;
+            if size > LOG_LIMIT {
+                return Ok(Some(format!("the console said more than {} MiB", LOG_LIMIT >> 20)));
+            }
+            log.write_all(&bytes).map_err(at(self.log))?;
+            let line = String::from_utf8_lossy(&bytes);
+            let line = line.trim_end();
+            if let Some(said) = report::lab_line(line) {
+                println!("{}: {said}", self.name);
+                last = said.to_owned();
+                told = now;
+            } else if report::is_crash(line) && stop.is_none() {
+                stop = Some((now + LAST_WORDS, format!("crashed: {line}")));
+            }
+        }
+    }
+
+    fn start(&self) -> Outcome<Child> {
+        let image = |name: &str| self.image.dir().join(name).display().to_string();
+        let (accel, cpus) = match self.clock {
+            Clock::Wall => (&["-accel", "tcg,thread=multi,tb-size=1024"][..], 2),
+            Clock::Instructions => (
+                &["-accel", "tcg,thread=single,tb-size=1024", "-icount", "shift=0,sleep=off,align=off"][..],
+                1,
+            ),
+        };
+        let dom0_cpus = if self.pinned { 1 } else { cpus };
+        let scheduler = if self.pinned && cpus > 1 { "sched=null" } else { "" };
+        // smap, smep, pku: a PV dom0 dies at its first page fault with them under TCG. noreboot: a crash stays visible.
+        let xen = format!(
+            "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none noreboot smap=0 smep=0 pku=0 \
+             dom0_mem=2560M,max:2560M dom0_max_vcpus={dom0_cpus} {scheduler}"
+        );
+        // loglevel=2: only what is as bad as a crash. The stall detector misfires when this machine is busy.
+        let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
+        tools::mortal("qemu-system-x86_64")
+            .args(accel)
+            .args(["-smp", &cpus.to_string(), "-cpu", "max", "-m", "6G", "-no-reboot", "-nodefaults"])
+            .args(["-display", "none", "-serial", "stdio", "-kernel", &image("xen"), "-append", &xen])
+            .args(["-initrd", &format!("{} {dom0},{}", image("vmlinuz"), image("initrd.gz"))])
+            .args(["-drive", &format!("file={},format=raw,if=virtio,snapshot=on", image("dom0.img"))])
+            .args([
+                "-virtfs",
+                &format!("local,path={},mount_tag=lab,security_model=none", self.share.display()),
+            ])
+            .stdout(Stdio::piped())
+            .stderr(File::create(self.log.with_extension("qemu")).map_err(at(self.log))?)
+            .spawn()
+            .map_err(|e| format!("QEMU: {e}"))
+    }
+}
+
+/// The lines of the console, read by a thread of their own so that the reader can look at the clock.
+fn lines_of(console: ChildStdout) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::sync_channel(1024);
+    thread::spawn(move || {
+        let mut console = BufReader::new(console);
+        loop {
+            let mut line = Vec::new();
+            // A line is cut, so that a console without line ends is bounded too.
+            match console.by_ref().take(64 << 10).read_until(b'\n', &mut line) {
+                Ok(1..) if sender.send(line).is_ok() => {}
+                _ => return,
+            }
+        }
+    });
+    receiver
+}
+
+/// What QEMU itself complained about, for the user.
+pub fn complaints(log: &Path) -> String {
+    fs::read_to_string(log.with_extension("qemu")).unwrap_or_default()
+}

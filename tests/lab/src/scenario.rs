@@ -1,0 +1,248 @@
+//! A scenario: what dom0 and its guests do in one boot, and what must come of it.
+//!
+//! A directory `scenarios/NAME` holds `dom0.sh`, `guest.sh` or `guest-GUEST.sh`, and, when it is a test, `checks`: the
+//! names that must pass, one a line. A name with `ours` behind it is expected only of our backend.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::image::Image;
+use crate::qemu::{self, Clock, End, Machine};
+use crate::report::{self, Tally};
+use crate::tools::{self, Outcome, at};
+
+/// The tests, in the order they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Test {
+    /// Layouts and constants against the C headers; no boot.
+    Headers,
+    /// A guest with disks: data, commands, driver reload, nothing left behind.
+    Disk,
+    /// Killed guests, hostile guests, mistakes of the operator.
+    Faults,
+}
+
+impl Test {
+    /// The scenario to boot, if it is one.
+    pub fn scenario(self) -> Option<&'static str> {
+        match self {
+            Self::Headers => None,
+            Self::Disk => Some("disk"),
+            Self::Faults => Some("faults"),
+        }
+    }
+}
+
+/// Who serves the guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Backend {
+    /// xen-pvscsi.
+    #[default]
+    Ours,
+    /// Linux's xen-scsiback over LIO.
+    Kernel,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "ours",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+/// One run of a scenario.
+pub struct Run<'a> {
+    /// Its directory's name.
+    pub scenario: &'a str,
+    /// Who serves.
+    pub backend: Backend,
+    /// Whether the share outlives the run.
+    pub keep: bool,
+    /// How long it may take.
+    pub limit: Duration,
+    /// How time passes in it.
+    pub clock: Clock,
+    /// See [`Machine::pinned`].
+    pub pinned: bool,
+    /// More variables for dom0's script, as `NAME=VALUE`.
+    pub variables: &'a [&'a str],
+}
+
+impl Default for Run<'_> {
+    fn default() -> Self {
+        Self {
+            scenario: "",
+            backend: Backend::Ours,
+            keep: false,
+            limit: Duration::from_secs(420),
+            clock: Clock::Wall,
+            pinned: false,
+            variables: &[],
+        }
+    }
+}
+
+/// What is left of a run.
+pub struct Record {
+    /// Where its logs are.
+    pub dir: PathBuf,
+    /// All of the lab's lines.
+    pub report: String,
+    /// How the machine ended.
+    pub end: End,
+    /// Lines of its logs that tell of a crash, with the log's name.
+    pub crashes: Vec<String>,
+}
+
+/// Boots the scenario and judges it by its list of checks.
+///
+/// # Errors
+///
+/// When it cannot be booted at all, or has no list.
+pub fn judge(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Tally> {
+    let list = source(run.scenario)?.join("checks");
+    let text = fs::read_to_string(&list).map_err(at(&list))?;
+    let expected: Vec<&str> = text.lines().filter_map(|line| expected_name(line, run.backend)).collect();
+    let record = boot(run, image, program)?;
+    let (mut tally, mut failures) = report::judge(&expected, &record.report);
+    let broken = match record.end {
+        End::PoweredOff => None,
+        End::Broken(why) => Some(why),
+    };
+    for trouble in broken.into_iter().chain(record.crashes) {
+        tally.count(false);
+        failures.push(trouble);
+    }
+    for failure in &failures {
+        println!("{}: FAILED {failure}", run.scenario);
+    }
+    println!("{}: {tally}; logs in {}", run.scenario, record.dir.display());
+    Ok(tally)
+}
+
+fn expected_name(line: &str, backend: Backend) -> Option<&str> {
+    let mut words = line.split('#').next()?.split_whitespace();
+    let name = words.next()?;
+    match words.next() {
+        Some("ours") if backend != Backend::Ours => None,
+        _ => Some(name),
+    }
+}
+
+fn source(scenario: &str) -> Outcome<PathBuf> {
+    let all = tools::lab_dir().join("scenarios");
+    let dir = all.join(scenario);
+    if dir.join("dom0.sh").is_file() {
+        return Ok(dir);
+    }
+    let mut names: Vec<_> = fs::read_dir(&all)
+        .map_err(at(&all))?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    Err(format!("no scenario {scenario}; there are: {}", names.join(", ")))
+}
+
+/// Boots the scenario.
+///
+/// # Errors
+///
+/// When it cannot be booted at all.
+pub fn boot(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Record> {
+    let dir = tools::work_dir().join("runs").join(run.scenario);
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(at(&dir))?;
+    }
+    let share = dir.join("share");
+    copy_files(&source(run.scenario)?, &share.join("scenario"))?;
+    copy_files(&tools::lab_dir().join("lib"), &share.join("lib"))?;
+    let mut variables = format!("BACKEND={}\n", run.backend);
+    run.variables.iter().for_each(|variable| variables.extend([variable, "\n"]));
+    let env = share.join("env");
+    fs::write(&env, variables).map_err(at(&env))?;
+    if let Some(program) = program {
+        fs::copy(program, share.join("xen-pvscsi")).map_err(at(program))?;
+    }
+    let log = dir.join("console.log");
+    println!("{}: booting, console in {}", run.scenario, log.display());
+    let machine = Machine {
+        name: run.scenario,
+        image,
+        share: &share,
+        log: &log,
+        limit: run.limit,
+        clock: run.clock,
+        pinned: run.pinned,
+    };
+    let end = machine.boot()?;
+    if let End::Broken(_) = end {
+        eprint!("{}", qemu::complaints(&log));
+    }
+    collect(&share, dir, end, run.keep)
+}
+
+/// Takes what the machine left in its share.
+fn collect(share: &Path, dir: PathBuf, end: End, keep: bool) -> Outcome<Record> {
+    // A machine that died early has left none of these; the verdict then says what is missing.
+    let report = fs::read_to_string(share.join("report")).unwrap_or_default();
+    if share.join("logs").is_dir() {
+        copy_files(&share.join("logs"), &dir)?;
+    }
+    let mut crashes = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(at(&dir))?.flatten() {
+        let text = fs::read(entry.path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let name = entry.file_name();
+        crashes.extend(
+            text.lines()
+                .filter(|line| report::is_crash(line))
+                .take(3)
+                .map(|line| format!("{}: {line}", name.display())),
+        );
+    }
+    if !keep {
+        fs::remove_dir_all(share).map_err(at(share))?;
+    }
+    Ok(Record { dir, report, end, crashes })
+}
+
+/// Copies the plain files of a directory.
+fn copy_files(from: &Path, to: &Path) -> Outcome<()> {
+    fs::create_dir_all(to).map_err(at(to))?;
+    for entry in fs::read_dir(from).map_err(at(from))?.flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).map_err(at(&entry.path()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_for_ours_only_are_not_asked_of_the_kernel() {
+        assert_eq!(expected_name("reload ours # the kernel cannot", Backend::Ours), Some("reload"));
+        assert_eq!(expected_name("reload ours", Backend::Kernel), None);
+        assert_eq!(expected_name("verify", Backend::Kernel), Some("verify"));
+        assert_eq!(expected_name("# a comment", Backend::Ours), None);
+        assert_eq!(expected_name("", Backend::Ours), None);
+    }
+
+    #[test]
+    fn every_test_has_its_scripts_and_its_list() {
+        for scenario in ["disk", "faults"] {
+            let dir = source(scenario).unwrap();
+            let list = fs::read_to_string(dir.join("checks")).unwrap();
+            assert!(
+                list.lines().filter_map(|line| expected_name(line, Backend::Ours)).count() > 5,
+                "{scenario}"
+            );
+        }
+        assert!(source("no-such").unwrap_err().contains("disk"));
+    }
+}
