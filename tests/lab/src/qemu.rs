@@ -12,6 +12,10 @@ use crate::image::Image;
 use crate::report;
 use crate::tools::{self, Outcome, at};
 
+/// All that TCG can emulate, but no AVX and no XSAVE: with them, programs in a guest under I/O were seen to crash at random, one
+/// in about thirty runs, with the kernel's backend as with ours, and never without them.
+const CPU: &str = "max,-avx,-avx2,-fma,-f16c,-xsave";
+
 /// The console's log is cut here; a machine that writes more is ill.
 const LOG_LIMIT: u64 = 16 << 20;
 /// How often a waiting user hears that we are alive.
@@ -138,7 +142,7 @@ impl Machine<'_> {
         let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
         tools::mortal("qemu-system-x86_64")
             .args(accel)
-            .args(["-smp", &cpus.to_string(), "-cpu", "max", "-m", "6G", "-no-reboot", "-nodefaults"])
+            .args(["-smp", &cpus.to_string(), "-cpu", CPU, "-m", "6G", "-no-reboot", "-nodefaults"])
             .args(["-display", "none", "-serial", "stdio", "-kernel", &image("xen"), "-append", &xen])
             .args(["-initrd", &format!("{} {dom0},{}", image("vmlinuz"), image("initrd.gz"))])
             .args(["-drive", &format!("file={},format=raw,if=virtio,snapshot=on", image("dom0.img"))])
