@@ -399,15 +399,20 @@ impl Vhost {
         }
     }
 
-    /// The frontend is connected: its units go from 3 to 4, and the host does, unless it is there already.
+    /// The frontend is connected: its units go from 3 to 4, and the host from 8. What else is there was written by the toolstack
+    /// meanwhile, for the frontend to follow.
     fn confirm(&self, context: &mut Context) -> Result<(), Trouble> {
+        let connected = XenbusState::Connected;
         for name in self.served.keys() {
             let node = format!("{}/vscsi-devs/{name}/state", self.path);
-            if state_of(&mut context.store, &node)? == Some(Frontend::State(XenbusState::Initialised)) {
-                write_if_there(&mut context.store, &node, XenbusState::Connected.digit())?;
-            }
+            replace(&mut context.store, &node, XenbusState::Initialised, connected)?;
         }
-        Ok(self.set_state(context, XenbusState::Connected)?)
+        Ok(replace(
+            &mut context.store,
+            &format!("{}/state", self.path),
+            XenbusState::Reconfigured,
+            connected,
+        )?)
     }
 
     fn disconnect(&mut self) {
@@ -483,6 +488,20 @@ fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> Result<(), x
         Ok(_) => tx.write(path, value),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
+    }))
+}
+
+/// Moves a node from one state to the next, unless somebody else has moved it.
+fn replace(
+    store: &mut Xenstore,
+    path: &str,
+    from: XenbusState,
+    to: XenbusState,
+) -> Result<(), xenstore::Error> {
+    not_fatal(store.transaction(|tx| match tx.read(path) {
+        Ok(old) if old == from.digit().as_bytes() => tx.write(path, to.digit()),
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
     }))
 }
 

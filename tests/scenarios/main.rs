@@ -10,3 +10,4 @@ mod lifecycle;
 mod raw_guest;
 mod scripted_lun;
 mod vhost;
+mod windows;

@@ -20,8 +20,8 @@ pub struct Reply {
     pub data: GuestBuffer,
 }
 
-/// What is wrong with an answer. Linux checks the first four; the others follow from vscsiif.h, where unused bytes are
-/// reserved, and from XSA-216: bytes that nobody set are the backend's memory.
+/// What is wrong with an answer. Linux checks the first four; the next three follow from vscsiif.h, where unused bytes are
+/// reserved, and from XSA-216: bytes that nobody set are the backend's memory. The last one is for Windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Complaint {
     /// More answers on the ring than it has slots.
@@ -72,6 +72,14 @@ pub enum Complaint {
         /// The request.
         rqid: Rqid,
     },
+    /// The command failed, and nothing in the low 16 bits says so: Windows takes wrong data for right.
+    #[error("silent corruption: rqid {rqid} failed with {rslt:#010x}, which is success in 16 bits")]
+    SilentCorruption {
+        /// The request.
+        rqid: Rqid,
+        /// The whole word.
+        rslt: i32,
+    },
 }
 
 /// Judges an answer, and ends its request: the grants are taken back and the buffer returns with the reply.
@@ -89,19 +97,26 @@ pub(super) fn accept(
         domain.try_revoke(gref).map_err(|_| Complaint::GrantStillInUse { rqid, gref: gref.0 })?;
         shadow.grefs.pop();
     }
+    let sense = well_formed(response, shadow.call.buffer.len())?.to_vec();
+    shadow.in_flight = false;
+    let data = std::mem::take(&mut shadow.call.buffer);
+    Ok(Reply { rqid, rslt: response.rslt, residual: response.residual_len, sense, data })
+}
+
+/// Judges the fields of an answer to a request with so many bytes of memory; gives the sense data.
+pub(super) fn well_formed(response: &WireResponse, buffer_len: usize) -> Result<&[u8], Complaint> {
+    let rqid = response.rqid;
     let Some((sense, behind_sense)) = response.sense_buffer.split_at_checked(response.sense_len.into())
     else {
         return Err(Complaint::SenseTooLong { rqid, len: response.sense_len });
     };
     let residual = response.residual_len;
-    if residual as usize > shadow.call.buffer.len() {
+    if residual as usize > buffer_len {
         return Err(Complaint::ResidualTooLong { rqid, residual });
     }
     if response.act != 0 || behind_sense.iter().any(|&b| b != 0) || response.reserved.iter().any(|&w| w != 0)
     {
         return Err(Complaint::UnusedBytesSet { rqid });
     }
-    shadow.in_flight = false;
-    let data = std::mem::take(&mut shadow.call.buffer);
-    Ok(Reply { rqid, rslt: response.rslt, residual, sense: sense.to_vec(), data })
+    Ok(sense)
 }

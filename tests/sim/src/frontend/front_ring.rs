@@ -86,6 +86,13 @@ impl FrontRing {
         self.page.full_barrier();
         self.page.load_u32(RSP_PROD, Ordering::Relaxed) != self.rsp_cons
     }
+
+    /// What Windows does when it stops: it declares all requests answered, in the backend's own index.
+    pub(super) fn answer_all(&mut self) {
+        self.page.store_u32(RSP_PROD, self.req_prod_pvt, Ordering::Release);
+        self.rsp_cons = self.req_prod_pvt;
+        self.page.store_u32(RSP_EVENT, self.rsp_cons.wrapping_add(1), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

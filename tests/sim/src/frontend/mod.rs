@@ -8,6 +8,7 @@
 mod answer;
 mod buffer;
 mod front_ring;
+pub mod windows;
 
 pub use answer::{Complaint, Reply};
 pub use buffer::{GuestBuffer, Piece};
