@@ -165,8 +165,10 @@ impl Vhost {
                 return Ok(Presence::There);
             }
             debug!("vhost {}: {seen:?}: {next:?}", self.number);
-            // After an announcement the same state of the frontend is news again.
-            self.before = if next == Step::Announce { None } else { Some(seen.frontend) };
+            // A frontend that was ahead of our announcement is still to be followed.
+            let ahead =
+                next == Step::Announce && !matches!(seen.frontend, Frontend::State(XenbusState::Closed));
+            self.before = if ahead { None } else { Some(seen.frontend) };
             match self.take(next, context) {
                 Ok(()) => {}
                 Err(Trouble::Store(error)) if error.errno().is_some() => {
@@ -224,6 +226,10 @@ impl Vhost {
                 Ok(self.set_state(context, XenbusState::Closing)?)
             }
             Step::EndClosed => Ok(self.end(context)?),
+            Step::Return => {
+                self.end(context)?;
+                self.announce(context)
+            }
             Step::Complain => fault(format!("frontend state {} makes no sense", self.describe_frontend())),
         }
     }

@@ -99,6 +99,8 @@ pub enum Step {
     Close,
     /// Let go of the ring, state 6.
     EndClosed,
+    /// The same, and then wait for the frontend anew: state 6, features, state 2.
+    Return,
     /// Add and remove units, state 8.
     Reconfigure,
     /// The frontend is out of its mind: error node, let go of the ring, state 5.
@@ -116,11 +118,17 @@ pub fn step(seen: Seen) -> Step {
     if seen.before == Some(seen.frontend) {
         return Step::Rest;
     }
+    let ended = matches!(seen.own, S::Closing | S::Closed);
     match seen.frontend {
         Frontend::Garbage => Step::Complain,
         Frontend::State(state) => match state {
             // A frontend that comes back after Closed is waited for again: kdump and Windows rely on it.
-            S::Initialising if matches!(seen.own, S::Closing | S::Closed) && seen.online => Step::Announce,
+            S::Initialising if ended && seen.online => Step::Announce,
+            // A new process finds what an earlier one closed: ready for a frontend that is bound again.
+            S::Closed if ended && seen.online && seen.before.is_none() => Step::Announce,
+            // A driver that was unloaded says 6 and never 5, and when it is loaded again it goes to 3 at once; if it finds us in 6
+            // then, it gives up. One that said 5 before waits for our 6, and is met when it says 1.
+            S::Closed if seen.online && seen.before != Some(Frontend::State(S::Closing)) => Step::Return,
             S::Initialising | S::InitWait => Step::Rest,
             S::Initialised => Step::Connect,
             S::Connected if seen.connected => Step::Confirm,
@@ -226,7 +234,7 @@ mod tests {
             (S::Reconfiguring, S::Reconfiguring, true, Step::Reconfigure),
             (S::InitWait, S::Reconfiguring, false, Step::Rest),
             (S::Connected, S::Closing, true, Step::Close),
-            (S::Connected, S::Closed, true, Step::EndClosed),
+            (S::Connected, S::Closed, true, Step::Return),
             (S::Closed, S::Initialising, false, Step::Announce),
             (S::Closing, S::Initialising, false, Step::Announce),
             (S::Closed, S::Initialised, false, Step::Connect),
@@ -249,6 +257,21 @@ mod tests {
     fn a_device_that_is_not_wanted_does_not_come_back() {
         let offline = Seen { online: false, ..seen(S::Closed, S::Initialising, false) };
         assert_eq!(step(offline), Step::Rest);
+    }
+
+    /// kdump and Windows go through 5 and wait to see our 6; an unloaded driver does not.
+    #[test]
+    fn a_frontend_that_said_closing_sees_closed() {
+        let closed = seen(S::Closing, S::Closed, false);
+        assert_eq!(step(Seen { before: Some(Frontend::State(S::Closing)), ..closed }), Step::EndClosed);
+        assert_eq!(step(Seen { before: Some(Frontend::State(S::Connected)), ..closed }), Step::Return);
+    }
+
+    #[test]
+    fn a_new_process_is_ready_for_a_frontend_that_closed_before() {
+        let found = Seen { before: None, ..seen(S::Closed, S::Closed, false) };
+        assert_eq!(step(found), Step::Announce);
+        assert_eq!(step(Seen { online: false, ..found }), Step::EndClosed);
     }
 
     #[test]
