@@ -23,8 +23,9 @@ vdev $D 0 7 9:9:9:9 0:0:7:0
 serve $D
 vgo $D 0
 xl unpause next
+# While the guest is there: when it is gone, its directory is too.
+awaits missing-device-is-closed "$(back $D 0)/vscsi-devs/dev-7" 6 60
 check next-guest-powers-off guest_gone next 120
-awaits missing-device-is-closed "$(back $D 0)/vscsi-devs/dev-7" 6 1
 check missing-device-is-named grep -q 9:9:9:9 /var/log/pvscsi-$D.log
 ended $SERVER 10
 same server-of-next-guest-exits-0 0 "$STATUS"
