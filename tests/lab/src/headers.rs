@@ -8,7 +8,9 @@ use std::process::Command;
 
 use pvscsi_ring::vscsiif;
 use pvscsi_sg::HostStatus;
-use pvscsi_xen::sys::grant_copy;
+use pvscsi_sg::sys::sg_io;
+use pvscsi_xen::sys::{evtchn, gntdev, grant_copy};
+use pvscsi_xen::xenstore::wire;
 
 use crate::report::Tally;
 use crate::tools::{self, Need, Outcome, at};
@@ -53,6 +55,22 @@ fn tables() -> Vec<Table> {
             prelude: "#include <xen/grant_table.h>\n#include <xen/sys/gntdev.h>\n",
             rows: grant_copy_rows(),
         },
+        Table {
+            name: "gntdev",
+            prelude: "#include <sys/ioctl.h>\n#include <xen/sys/gntdev.h>\n",
+            rows: gntdev_rows(),
+        },
+        Table {
+            name: "evtchn",
+            prelude: "#include <sys/ioctl.h>\n#include <xen/sys/evtchn.h>\n",
+            rows: evtchn_rows(),
+        },
+        Table {
+            name: "xenstore",
+            prelude: "#include <errno.h>\n#include <xen/io/xs_wire.h>\n",
+            rows: xenstore_rows(),
+        },
+        Table { name: "sg", prelude: "#include <scsi/sg.h>\n#include <linux/bsg.h>\n", rows: sg_rows() },
     ]
 }
 
@@ -145,6 +163,122 @@ fn grant_copy_rows() -> Vec<(&'static str, i128)> {
         "offsetof(struct ioctl_gntdev_grant_copy_segment, source.foreign.ref)" => offset_of!(Foreign, gref),
         "offsetof(struct ioctl_gntdev_grant_copy_segment, source.foreign.offset)" => offset_of!(Foreign, offset),
         "offsetof(struct ioctl_gntdev_grant_copy_segment, source.foreign.domid)" => offset_of!(Foreign, domid),
+    ]
+}
+
+fn gntdev_rows() -> Vec<(&'static str, i128)> {
+    use gntdev::{GrantCopy, MapGrantRef, UnmapGrantRef};
+    rows![
+        "IOCTL_GNTDEV_MAP_GRANT_REF" => gntdev::IOCTL_GNTDEV_MAP_GRANT_REF,
+        "IOCTL_GNTDEV_UNMAP_GRANT_REF" => gntdev::IOCTL_GNTDEV_UNMAP_GRANT_REF,
+        "IOCTL_GNTDEV_GRANT_COPY" => gntdev::IOCTL_GNTDEV_GRANT_COPY,
+        "sizeof(struct ioctl_gntdev_map_grant_ref)" => size_of::<MapGrantRef>(),
+        "offsetof(struct ioctl_gntdev_map_grant_ref, count)" => offset_of!(MapGrantRef, count),
+        "offsetof(struct ioctl_gntdev_map_grant_ref, index)" => offset_of!(MapGrantRef, index),
+        "offsetof(struct ioctl_gntdev_map_grant_ref, refs[0].domid)" => offset_of!(MapGrantRef, domid),
+        "offsetof(struct ioctl_gntdev_map_grant_ref, refs[0].ref)" => offset_of!(MapGrantRef, gref),
+        "sizeof(struct ioctl_gntdev_unmap_grant_ref)" => size_of::<UnmapGrantRef>(),
+        "offsetof(struct ioctl_gntdev_unmap_grant_ref, index)" => offset_of!(UnmapGrantRef, index),
+        "offsetof(struct ioctl_gntdev_unmap_grant_ref, count)" => offset_of!(UnmapGrantRef, count),
+        "sizeof(struct ioctl_gntdev_grant_copy)" => size_of::<GrantCopy>(),
+        "offsetof(struct ioctl_gntdev_grant_copy, count)" => offset_of!(GrantCopy, count),
+        "offsetof(struct ioctl_gntdev_grant_copy, segments)" => offset_of!(GrantCopy, segments),
+    ]
+}
+
+fn evtchn_rows() -> Vec<(&'static str, i128)> {
+    use evtchn::{BindInterdomain, LocalPort, RestrictDomid};
+    rows![
+        "IOCTL_EVTCHN_BIND_INTERDOMAIN" => evtchn::IOCTL_EVTCHN_BIND_INTERDOMAIN,
+        "IOCTL_EVTCHN_NOTIFY" => evtchn::IOCTL_EVTCHN_NOTIFY,
+        "IOCTL_EVTCHN_RESTRICT_DOMID" => evtchn::IOCTL_EVTCHN_RESTRICT_DOMID,
+        "sizeof(struct ioctl_evtchn_bind_interdomain)" => size_of::<BindInterdomain>(),
+        "offsetof(struct ioctl_evtchn_bind_interdomain, remote_domain)" => offset_of!(BindInterdomain, remote_domain),
+        "offsetof(struct ioctl_evtchn_bind_interdomain, remote_port)" => offset_of!(BindInterdomain, remote_port),
+        "sizeof(struct ioctl_evtchn_notify)" => size_of::<LocalPort>(),
+        "sizeof(struct ioctl_evtchn_restrict_domid)" => size_of::<RestrictDomid>(),
+    ]
+}
+
+fn xenstore_rows() -> Vec<(&'static str, i128)> {
+    use wire::Sockmsg;
+    rows![
+        "XS_CONTROL" => wire::XS_CONTROL,
+        "XS_DIRECTORY" => wire::XS_DIRECTORY,
+        "XS_READ" => wire::XS_READ,
+        "XS_GET_PERMS" => wire::XS_GET_PERMS,
+        "XS_WATCH" => wire::XS_WATCH,
+        "XS_UNWATCH" => wire::XS_UNWATCH,
+        "XS_TRANSACTION_START" => wire::XS_TRANSACTION_START,
+        "XS_TRANSACTION_END" => wire::XS_TRANSACTION_END,
+        "XS_INTRODUCE" => wire::XS_INTRODUCE,
+        "XS_RELEASE" => wire::XS_RELEASE,
+        "XS_GET_DOMAIN_PATH" => wire::XS_GET_DOMAIN_PATH,
+        "XS_WRITE" => wire::XS_WRITE,
+        "XS_MKDIR" => wire::XS_MKDIR,
+        "XS_RM" => wire::XS_RM,
+        "XS_SET_PERMS" => wire::XS_SET_PERMS,
+        "XS_WATCH_EVENT" => wire::XS_WATCH_EVENT,
+        "XS_ERROR" => wire::XS_ERROR,
+        "XS_IS_DOMAIN_INTRODUCED" => wire::XS_IS_DOMAIN_INTRODUCED,
+        "XS_RESUME" => wire::XS_RESUME,
+        "XS_SET_TARGET" => wire::XS_SET_TARGET,
+        "XS_RESET_WATCHES" => wire::XS_RESET_WATCHES,
+        "XS_DIRECTORY_PART" => wire::XS_DIRECTORY_PART,
+        "XENSTORE_PAYLOAD_MAX" => wire::XENSTORE_PAYLOAD_MAX,
+        "XENSTORE_ABS_PATH_MAX" => wire::XENSTORE_ABS_PATH_MAX,
+        "XENSTORE_REL_PATH_MAX" => wire::XENSTORE_REL_PATH_MAX,
+        "sizeof(xsd_errors) / sizeof(xsd_errors[0])" => wire::XSD_ERRORS.len(),
+        "sizeof(struct xsd_sockmsg)" => size_of::<Sockmsg>(),
+        "offsetof(struct xsd_sockmsg, type)" => offset_of!(Sockmsg, kind),
+        "offsetof(struct xsd_sockmsg, req_id)" => offset_of!(Sockmsg, req_id),
+        "offsetof(struct xsd_sockmsg, tx_id)" => offset_of!(Sockmsg, tx_id),
+        "offsetof(struct xsd_sockmsg, len)" => offset_of!(Sockmsg, len),
+    ]
+}
+
+fn sg_rows() -> Vec<(&'static str, i128)> {
+    use sg_io::{SgIoHdr, SgScsiId};
+    rows![
+        "SG_DXFER_NONE" => sg_io::SG_DXFER_NONE,
+        "SG_DXFER_TO_DEV" => sg_io::SG_DXFER_TO_DEV,
+        "SG_DXFER_FROM_DEV" => sg_io::SG_DXFER_FROM_DEV,
+        "SG_DXFER_TO_FROM_DEV" => sg_io::SG_DXFER_TO_FROM_DEV,
+        "SG_FLAG_DIRECT_IO" => sg_io::SG_FLAG_DIRECT_IO,
+        // The sg driver's own is not in a header of user space; Linux gives it the same number.
+        "BSG_FLAG_Q_AT_TAIL" => sg_io::SG_FLAG_Q_AT_TAIL,
+        "SG_INFO_DIRECT_IO_MASK" => sg_io::SG_INFO_DIRECT_IO_MASK,
+        "SG_INFO_DIRECT_IO" => sg_io::SG_INFO_DIRECT_IO,
+        "SG_GET_SCSI_ID" => sg_io::SG_GET_SCSI_ID,
+        "SG_GET_VERSION_NUM" => sg_io::SG_GET_VERSION_NUM,
+        "SG_SCSI_RESET" => sg_io::SG_SCSI_RESET,
+        "SG_SCSI_RESET_DEVICE" => sg_io::SG_SCSI_RESET_DEVICE,
+        "SG_MAX_QUEUE" => sg_io::SG_MAX_QUEUE,
+        "sizeof(struct sg_io_hdr)" => size_of::<SgIoHdr>(),
+        "offsetof(struct sg_io_hdr, interface_id)" => offset_of!(SgIoHdr, interface_id),
+        "offsetof(struct sg_io_hdr, dxfer_direction)" => offset_of!(SgIoHdr, dxfer_direction),
+        "offsetof(struct sg_io_hdr, cmd_len)" => offset_of!(SgIoHdr, cmd_len),
+        "offsetof(struct sg_io_hdr, mx_sb_len)" => offset_of!(SgIoHdr, mx_sb_len),
+        "offsetof(struct sg_io_hdr, iovec_count)" => offset_of!(SgIoHdr, iovec_count),
+        "offsetof(struct sg_io_hdr, dxfer_len)" => offset_of!(SgIoHdr, dxfer_len),
+        "offsetof(struct sg_io_hdr, dxferp)" => offset_of!(SgIoHdr, dxferp),
+        "offsetof(struct sg_io_hdr, cmdp)" => offset_of!(SgIoHdr, cmdp),
+        "offsetof(struct sg_io_hdr, sbp)" => offset_of!(SgIoHdr, sbp),
+        "offsetof(struct sg_io_hdr, timeout)" => offset_of!(SgIoHdr, timeout),
+        "offsetof(struct sg_io_hdr, flags)" => offset_of!(SgIoHdr, flags),
+        "offsetof(struct sg_io_hdr, pack_id)" => offset_of!(SgIoHdr, pack_id),
+        "offsetof(struct sg_io_hdr, usr_ptr)" => offset_of!(SgIoHdr, usr_ptr),
+        "offsetof(struct sg_io_hdr, status)" => offset_of!(SgIoHdr, status),
+        "offsetof(struct sg_io_hdr, masked_status)" => offset_of!(SgIoHdr, masked_status),
+        "offsetof(struct sg_io_hdr, msg_status)" => offset_of!(SgIoHdr, msg_status),
+        "offsetof(struct sg_io_hdr, sb_len_wr)" => offset_of!(SgIoHdr, sb_len_wr),
+        "offsetof(struct sg_io_hdr, host_status)" => offset_of!(SgIoHdr, host_status),
+        "offsetof(struct sg_io_hdr, driver_status)" => offset_of!(SgIoHdr, driver_status),
+        "offsetof(struct sg_io_hdr, resid)" => offset_of!(SgIoHdr, resid),
+        "offsetof(struct sg_io_hdr, duration)" => offset_of!(SgIoHdr, duration),
+        "offsetof(struct sg_io_hdr, info)" => offset_of!(SgIoHdr, info),
+        "sizeof(struct sg_scsi_id)" => size_of::<SgScsiId>(),
+        "offsetof(struct sg_scsi_id, scsi_type)" => offset_of!(SgScsiId, scsi_type),
     ]
 }
 
