@@ -67,6 +67,8 @@ pub struct Vhost {
     worker: Option<WorkerHandle>,
     /// `dev-N` of each unit that the worker serves.
     served: HashMap<String, Nexus>,
+    /// The process ends: who lets go now is not waited for anew.
+    ending: bool,
     /// "domain N vhost M", for messages.
     name: String,
     /// The guest can make us log by flapping its state.
@@ -114,6 +116,7 @@ impl Vhost {
             before: None,
             worker: None,
             served: HashMap::new(),
+            ending: false,
             name: format!("domain {domid} vhost {number}"),
             limit: LogLimit::default(),
         }
@@ -154,7 +157,7 @@ impl Vhost {
                 },
                 frontend: self.frontend_state(context)?,
                 before: self.before,
-                online: online.as_deref() != Some(b"0"),
+                online: online.as_deref() != Some(b"0") && !self.ending,
                 connected: self.worker.is_some(),
             };
             let next = step(seen);
@@ -198,6 +201,7 @@ impl Vhost {
     ///
     /// As [`look`](Self::look).
     pub fn announce_end(&mut self, context: &mut Context) -> Result<(), xenstore::Error> {
+        self.ending = true;
         self.set_state(context, XenbusState::Closing)
     }
 

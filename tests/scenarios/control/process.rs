@@ -17,6 +17,25 @@ use super::{Dev, Machine, check_io};
 /// How long a server that is told to end waits for a guest that is connected.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+#[test]
+fn a_server_that_is_told_to_end_lets_the_guest_go_first() {
+    let mut machine = Machine::new();
+    machine.attach(0, &[Dev::disk(0)]);
+    machine.attach(1, &[Dev::disk(0), Dev::disk(1)]);
+    machine.until_connected(0);
+    machine.until_connected(1);
+    let start = Instant::now();
+    machine.ask_to_stop();
+    machine.wait_for_end().unwrap();
+    assert!(start.elapsed() < FAREWELL, "{:?}", start.elapsed());
+    for vhost in 0..2 {
+        assert_eq!(machine.written(&format!("{vhost}/state")), "1 2 4 5 6");
+        assert_eq!(machine.frontend_value(&format!("{vhost}/state")), "6");
+        assert_eq!(machine.guest().host(vhost).unanswered(), 0, "caches were written back");
+    }
+    machine.guest().unload();
+}
+
 /// A machine with a vhost whose frontend is connected and looks at nothing.
 fn with_a_deaf_frontend() -> (Machine, RawFrontend) {
     let mut machine = Machine::new();
@@ -85,6 +104,22 @@ fn a_server_that_crashed_is_followed_by_one_that_starts_over() {
     machine.guest().load();
     machine.until_connected(0);
     check_io(machine.guest().host(0), nexus(0));
+}
+
+#[test]
+fn a_server_that_was_stopped_can_be_started_again() {
+    let mut machine = Machine::new();
+    machine.attach(0, &[Dev::disk(0)]);
+    machine.until_connected(0);
+    machine.ask_to_stop();
+    machine.wait_for_end().unwrap();
+    machine.guest().unload();
+    machine.start();
+    machine.until_state(0, "2");
+    machine.guest().load();
+    machine.until_connected(0);
+    check_io(machine.guest().host(0), nexus(0));
+    assert_eq!(machine.written("0/state"), "1 2 4 5 6 2 4");
 }
 
 #[test]
