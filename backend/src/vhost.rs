@@ -276,7 +276,8 @@ impl Vhost {
         Ok(state.unwrap_or(Frontend::State(XenbusState::Unknown)))
     }
 
-    fn announce(&self, context: &mut Context) -> Result<(), Trouble> {
+    fn announce(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        self.disconnect();
         let path = &self.path;
         context.store.transaction(|tx| {
             tx.read(&format!("{path}/frontend"))?;

@@ -89,7 +89,7 @@ pub struct Seen {
 pub enum Step {
     /// Nothing.
     Rest,
-    /// Write the features and state 2.
+    /// Let go of the ring if there is one, write the features and state 2.
     Announce,
     /// Let go of the old ring if there is one, take up the new one, add the units, state 4.
     Connect,
@@ -111,8 +111,9 @@ pub enum Step {
 #[must_use]
 pub fn step(seen: Seen) -> Step {
     use XenbusState as S;
-    // A new backend directory: the frontend may be ahead of it already, and is looked at again after this.
-    if matches!(seen.own, S::Initialising | S::Unknown) && !seen.connected {
+    // A new backend directory, perhaps in place of one that was removed a moment ago: only the toolstack writes 1. The
+    // frontend may be ahead of it already, and is looked at again after this.
+    if seen.own == S::Initialising || (seen.own == S::Unknown && !seen.connected) {
         return Step::Announce;
     }
     if seen.before == Some(seen.frontend) {
@@ -217,7 +218,9 @@ mod tests {
     #[test]
     fn a_new_backend_announces_itself_whatever_the_frontend_says() {
         for frontend in STATES {
-            assert_eq!(step(seen(S::Initialising, frontend, false)), Step::Announce);
+            for connected in [false, true] {
+                assert_eq!(step(seen(S::Initialising, frontend, connected)), Step::Announce);
+            }
         }
     }
 

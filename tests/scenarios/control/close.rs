@@ -157,6 +157,29 @@ fn a_backend_directory_that_vanishes_stays_away() {
     assert_eq!(machine.written("0/state"), "1 2 4 -");
 }
 
+/// The toolstack removed the directory and made another before anybody looked.
+#[test]
+fn a_backend_directory_that_is_made_anew_starts_anew() {
+    let mut machine = Machine::new();
+    machine.guest = None;
+    machine.attach(0, &[Dev::disk(0)]);
+    let mut old = RawFrontend::of(&machine, 0);
+    old.publish_ring();
+    old.write("state", "3");
+    machine.until_state(0, "4");
+    machine.attach(0, &[Dev::disk(0)]);
+    machine.until_state(0, "2");
+    assert!(is_quiet(&mut machine), "the old ring is given back first");
+    let mut new = RawFrontend::of(&machine, 0);
+    new.publish_ring();
+    new.write("state", "3");
+    machine.until_state(0, "4");
+    assert!(new.ring.port_control().is_bound());
+    assert_eq!(machine.written("0/state"), "1 2 4 - 1 2 4");
+    new.write("state", "6");
+    machine.until_state(0, "2");
+}
+
 #[test]
 fn a_guest_that_is_destroyed_takes_its_server_and_its_directories_along() {
     let mut machine = Machine::new();
