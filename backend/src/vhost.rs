@@ -149,13 +149,15 @@ impl Vhost {
             if !self.watch_frontend(context)? {
                 return Ok(Presence::There);
             }
+            // Read before `online`: what the frontend says may be its answer to a 0 there.
+            let frontend = self.frontend_state(context)?;
             let online = read_optional(&mut context.store, &format!("{}/online", self.path))?;
             let seen = Seen {
                 own: match own {
                     Frontend::State(state) => state,
                     Frontend::Garbage => XenbusState::Unknown,
                 },
-                frontend: self.frontend_state(context)?,
+                frontend,
                 before: self.before,
                 online: online.as_deref() != Some(b"0") && !self.ending,
                 connected: self.worker.is_some(),
@@ -172,7 +174,7 @@ impl Vhost {
             let ahead =
                 next == Step::Announce && !matches!(seen.frontend, Frontend::State(XenbusState::Closed));
             self.before = if ahead { None } else { Some(seen.frontend) };
-            match self.take(next, context) {
+            match self.take(next, seen.own, context) {
                 Ok(()) => {}
                 Err(Trouble::Store(error)) if error.errno().is_some() => {
                     // A directory that vanishes while we write to it brings an event of its own.
@@ -215,15 +217,15 @@ impl Vhost {
         self.set_state(context, XenbusState::Closed)
     }
 
-    fn take(&mut self, next: Step, context: &mut Context) -> Result<(), Trouble> {
+    fn take(&mut self, next: Step, own: XenbusState, context: &mut Context) -> Result<(), Trouble> {
         match next {
             Step::Rest => Ok(()),
             Step::Announce => self.announce(context),
-            Step::Connect => self.connect(context),
+            Step::Connect => self.connect(own, context),
             Step::Confirm => self.confirm(context),
             Step::Reconfigure => {
                 self.scan(context)?;
-                Ok(self.set_state(context, XenbusState::Reconfigured)?)
+                Ok(self.advance(context, own, XenbusState::Reconfigured)?)
             }
             Step::Close => {
                 self.disconnect();
@@ -287,7 +289,7 @@ impl Vhost {
         Ok(())
     }
 
-    fn connect(&mut self, context: &mut Context) -> Result<(), Trouble> {
+    fn connect(&mut self, own: XenbusState, context: &mut Context) -> Result<(), Trouble> {
         self.disconnect();
         let gref = GrantRef(self.frontend_number(context, "ring-ref")?);
         let port = Port(self.frontend_number(context, "event-channel")?);
@@ -310,7 +312,7 @@ impl Vhost {
                 .map_err(|error| no_device("start a worker", error))?;
         self.worker = Some(worker);
         self.scan(context)?;
-        self.set_state(context, XenbusState::Connected)?;
+        self.advance(context, own, XenbusState::Connected)?;
         self.say(&format_args!("connected, {} units", self.served.len()));
         Ok(())
     }
@@ -410,20 +412,14 @@ impl Vhost {
         }
     }
 
-    /// The frontend is connected: its units go from 3 to 4, and the host from 8. What else is there was written by the toolstack
-    /// meanwhile, for the frontend to follow.
+    /// The frontend is connected: its units go from 3 to 4, and the host from 8.
     fn confirm(&self, context: &mut Context) -> Result<(), Trouble> {
-        let connected = XenbusState::Connected;
+        let (initialised, connected) = (XenbusState::Initialised, XenbusState::Connected);
         for name in self.served.keys() {
             let node = format!("{}/vscsi-devs/{name}/state", self.path);
-            replace(&mut context.store, &node, XenbusState::Initialised, connected)?;
+            replace(&mut context.store, &node, initialised, connected)?;
         }
-        Ok(replace(
-            &mut context.store,
-            &format!("{}/state", self.path),
-            XenbusState::Reconfigured,
-            connected,
-        )?)
+        Ok(self.advance(context, XenbusState::Reconfigured, connected)?)
     }
 
     fn disconnect(&mut self) {
@@ -446,6 +442,19 @@ impl Vhost {
     /// Writes our state, if it is another and the directory is still there.
     fn set_state(&self, context: &mut Context, state: XenbusState) -> Result<(), xenstore::Error> {
         write_if_there(&mut context.store, &format!("{}/state", self.path), state.digit())
+    }
+
+    /// Goes on from state `from`, unless the toolstack wrote something else meanwhile, for the frontend to follow.
+    fn advance(
+        &self,
+        context: &mut Context,
+        from: XenbusState,
+        to: XenbusState,
+    ) -> Result<(), xenstore::Error> {
+        if from == to {
+            return Ok(());
+        }
+        replace(&mut context.store, &format!("{}/state", self.path), from, to)
     }
 
     /// Something is wrong with the other end: error node, and no ring any more, state 5.

@@ -116,6 +116,10 @@ pub fn step(seen: Seen) -> Step {
     if seen.own == S::Initialising || (seen.own == S::Unknown && !seen.connected) {
         return Step::Announce;
     }
+    // The toolstack takes the vhost away, and there is no ring that the frontend would have to let go of first.
+    if !seen.online && !seen.connected && seen.own != S::Closed {
+        return Step::EndClosed;
+    }
     if seen.before == Some(seen.frontend) {
         return Step::Rest;
     }
@@ -131,6 +135,8 @@ pub fn step(seen: Seen) -> Step {
             // then, it gives up. One that said 5 before waits for our 6, and is met when it says 1.
             S::Closed if seen.online && seen.before != Some(Frontend::State(S::Closing)) => Step::Return,
             S::Initialising | S::InitWait => Step::Rest,
+            // It has not seen yet that it is to close.
+            S::Initialised if seen.own == S::Closing && !seen.online => Step::Rest,
             S::Initialised => Step::Connect,
             S::Connected if seen.connected => Step::Confirm,
             // Our nodes say connected, but this process has no ring: an earlier one had.
@@ -258,8 +264,16 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_wanted_does_not_come_back() {
-        let offline = Seen { online: false, ..seen(S::Closed, S::Initialising, false) };
-        assert_eq!(step(offline), Step::Rest);
+        let offline = |own, frontend, connected| Seen { online: false, ..seen(own, frontend, connected) };
+        assert_eq!(step(offline(S::Closed, S::Initialising, false)), Step::Rest);
+        assert_eq!(step(offline(S::Closing, S::Closed, true)), Step::EndClosed);
+        assert_eq!(step(offline(S::Closing, S::Initialised, true)), Step::Rest);
+        for own in [S::InitWait, S::Closing] {
+            let unused = offline(own, S::Initialising, false);
+            assert_eq!(step(unused), Step::EndClosed);
+            let before = Some(unused.frontend);
+            assert_eq!(step(Seen { before, ..unused }), Step::EndClosed, "no word of the frontend is needed");
+        }
     }
 
     /// kdump and Windows go through 5 and wait to see our 6; an unloaded driver does not.

@@ -74,6 +74,20 @@ fn the_toolstack_takes_a_vhost_away() {
     check_io(machine.guest().host(0), nexus(0));
 }
 
+/// Without a driver in the guest nobody answers the 5; the toolstack waits for the 6 all the same.
+#[test]
+fn a_vhost_that_no_guest_uses_is_taken_away() {
+    let mut machine = Machine::new();
+    machine.guest = None;
+    machine.attach(0, &[Dev::disk(0)]);
+    machine.until_state(0, "2");
+    machine.detach(0);
+    machine.until_state(0, "6");
+    machine.delete(0);
+    machine.attach(0, &[Dev::disk(0)]);
+    machine.until_state(0, "2");
+}
+
 /// The toolstack asks for something while the frontend is about to confirm something else.
 #[test]
 fn a_confirmation_does_not_undo_what_the_toolstack_asks() {
