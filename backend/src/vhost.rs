@@ -347,12 +347,12 @@ impl Vhost {
                     let outcome = self.add(context, &name, &path);
                     let reached = self.settle(context, &path, outcome, XenbusState::Initialised)?;
                     if !reached && let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus);
+                        self.drop_unit(nexus)?;
                     }
                 }
                 DevStep::Remove => {
                     if let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus);
+                        self.drop_unit(nexus)?;
                     }
                     self.settle(context, &path, Ok(()), XenbusState::Closed)?;
                 }
@@ -405,11 +405,10 @@ impl Vhost {
         String::from_utf8(value).or_else(|_| fault(format!("{name}: {path} is not text")))
     }
 
-    fn drop_unit(&mut self, nexus: Nexus) {
-        let Some(worker) = &self.worker else { return };
-        if let Err(error) = worker.remove(nexus) {
-            self.say(&format_args!("removing a unit: {error}"));
-        }
+    /// A worker that has ended meanwhile says so here, and nowhere else.
+    fn drop_unit(&self, nexus: Nexus) -> Result<(), Trouble> {
+        let Some(worker) = &self.worker else { return Ok(()) };
+        worker.remove(nexus).or_else(|error| fault(error.to_string()))
     }
 
     /// The frontend is connected: its units go from 3 to 4, and the host from 8.

@@ -160,6 +160,26 @@ fn an_impossible_ring_is_closed_and_can_come_back() {
     check_io(machine.guest().host(1), nexus(0));
 }
 
+/// The worker finds the ring impossible when it is woken to remove a unit: that must not pass for an answer.
+#[test]
+fn a_ring_that_is_found_impossible_at_a_removal_is_closed() {
+    let (mut machine, mut frontend) = beside_an_honest_one();
+    frontend.publish_ring();
+    frontend.write("state", "3");
+    machine.until_state(1, "4");
+    frontend.write("state", "4");
+    machine.until_connected(1);
+    frontend.ring.ring_page().share().store_u32(REQ_PROD, 1000, Ordering::Release);
+    machine.remove_device(1, "dev-1");
+    frontend.write("state", "7");
+    machine.until_state(1, "5");
+    assert_ne!(machine.error("1"), "");
+    machine.expect_workers(1);
+    check_io(machine.guest().host(0), nexus(0));
+    frontend.write("state", "6");
+    machine.until_state(1, "2");
+}
+
 #[test]
 fn a_state_that_flaps_costs_little() {
     let (mut machine, mut frontend) = beside_an_honest_one();
