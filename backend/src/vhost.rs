@@ -75,6 +75,9 @@ pub struct Vhost {
     limit: LogLimit,
 }
 
+/// Steps in one look. A guest can give reason for ever more; those beyond bring events of their own.
+const STEPS_AT_ONCE: usize = 8;
+
 /// Whether a vhost still has its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -141,7 +144,7 @@ impl Vhost {
     ///
     /// Only when xenstore itself fails; what the guest or the toolstack did wrong is reported there.
     pub fn look(&mut self, context: &mut Context) -> Result<Presence, xenstore::Error> {
-        loop {
+        for _ in 0..STEPS_AT_ONCE {
             let Some(own) = state_of(&mut context.store, &format!("{}/state", self.path))? else {
                 self.forget(context);
                 return Ok(Presence::Gone);
@@ -185,6 +188,7 @@ impl Vhost {
                 Err(Trouble::Fault(fault)) => self.report(context, &fault.0)?,
             }
         }
+        Ok(Presence::There)
     }
 
     /// Deals with a worker that ended by itself.

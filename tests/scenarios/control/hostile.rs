@@ -1,6 +1,8 @@
 //! A guest that writes what it likes.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use pvscsi_guestmem::HeapPage;
 use pvscsi_ring::vscsiif::REQ_PROD;
@@ -221,4 +223,30 @@ fn a_flood_of_nodes_below_the_state_stops_nothing() {
     machine.until_state(1, "2");
     let lines = machine.log.text().lines().count();
     assert!(lines <= 30, "{lines} lines:\n{}", machine.log.text());
+}
+
+#[test]
+fn a_guest_that_never_rests_holds_up_neither_other_vhosts_nor_the_end() {
+    let (mut machine, mut frontend) = beside_an_honest_one();
+    frontend.publish_ring();
+    let enough = Arc::new(AtomicBool::new(false));
+    let flapping = [(); 3].map(|()| {
+        let (enough, mut frontend) = (Arc::clone(&enough), RawFrontend::of(&machine, 1));
+        thread::spawn(move || {
+            while !enough.load(Ordering::Relaxed) {
+                for state in ["3", "6", "9", "5", "6"] {
+                    frontend.write("state", state);
+                }
+            }
+        })
+    });
+    machine.attach(2, &[Dev::disk(0)]);
+    machine.until_connected(2);
+    check_io(machine.guest().host(2), nexus(0));
+    machine.ask_to_stop();
+    machine.wait_for_end().unwrap();
+    enough.store(true, Ordering::Relaxed);
+    for thread in flapping {
+        thread.join().unwrap();
+    }
 }
