@@ -19,6 +19,9 @@ use crate::vhost::{Context, Platform, Presence, Vhost};
 /// How long frontends may take to let go when the process is told to end.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// Events of xenstore followed before anything else is looked at: a guest can make them without end.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// Why the process could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -121,7 +124,12 @@ impl Server {
 
     fn serve(&mut self, stop: BorrowedFd<'_>) -> Result<(), ServeError> {
         loop {
-            while let Some(event) = self.context.store.next_event()? {
+            let mut more = true;
+            for _ in 0..EVENTS_AT_ONCE {
+                let Some(event) = self.context.store.next_event()? else {
+                    more = false;
+                    break;
+                };
                 if self.follow(&event)? == Guest::Gone {
                     return Ok(());
                 }
@@ -132,7 +140,7 @@ impl Server {
             {
                 return Ok(());
             }
-            self.wait(stop)?;
+            self.wait(stop, more)?;
             if take(stop).map_err(system("reading a signal"))? {
                 self.say_farewell()?;
             }
@@ -143,11 +151,16 @@ impl Server {
         }
     }
 
-    fn wait(&self, stop: BorrowedFd<'_>) -> Result<(), ServeError> {
+    /// Waits for something to do; with `more` it only looks whether there is something besides.
+    fn wait(&self, stop: BorrowedFd<'_>, more: bool) -> Result<(), ServeError> {
         let left = self.end_by.map(|by| by.saturating_duration_since(Instant::now()));
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
-        });
+        let timeout = match left {
+            _ if more => PollTimeout::ZERO,
+            None => PollTimeout::NONE,
+            Some(left) => {
+                PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
+            }
+        };
         let mut fds = [self.context.store.as_fd(), stop, self.context.bell.as_fd()]
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, timeout) {

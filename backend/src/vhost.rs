@@ -67,11 +67,16 @@ pub struct Vhost {
     worker: Option<WorkerHandle>,
     /// `dev-N` of each unit that the worker serves.
     served: HashMap<String, Nexus>,
+    /// The process ends: who lets go now is not waited for anew.
+    ending: bool,
     /// "domain N vhost M", for messages.
     name: String,
     /// The guest can make us log by flapping its state.
     limit: LogLimit,
 }
+
+/// Steps in one look. A guest can give reason for ever more; those beyond bring events of their own.
+const STEPS_AT_ONCE: usize = 8;
 
 /// Whether a vhost still has its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +119,7 @@ impl Vhost {
             before: None,
             worker: None,
             served: HashMap::new(),
+            ending: false,
             name: format!("domain {domid} vhost {number}"),
             limit: LogLimit::default(),
         }
@@ -138,7 +144,7 @@ impl Vhost {
     ///
     /// Only when xenstore itself fails; what the guest or the toolstack did wrong is reported there.
     pub fn look(&mut self, context: &mut Context) -> Result<Presence, xenstore::Error> {
-        loop {
+        for _ in 0..STEPS_AT_ONCE {
             let Some(own) = state_of(&mut context.store, &format!("{}/state", self.path))? else {
                 self.forget(context);
                 return Ok(Presence::Gone);
@@ -146,15 +152,17 @@ impl Vhost {
             if !self.watch_frontend(context)? {
                 return Ok(Presence::There);
             }
+            // Read before `online`: what the frontend says may be its answer to a 0 there.
+            let frontend = self.frontend_state(context)?;
             let online = read_optional(&mut context.store, &format!("{}/online", self.path))?;
             let seen = Seen {
                 own: match own {
                     Frontend::State(state) => state,
                     Frontend::Garbage => XenbusState::Unknown,
                 },
-                frontend: self.frontend_state(context)?,
+                frontend,
                 before: self.before,
-                online: online.as_deref() != Some(b"0"),
+                online: online.as_deref() != Some(b"0") && !self.ending,
                 connected: self.worker.is_some(),
             };
             let next = step(seen);
@@ -169,7 +177,7 @@ impl Vhost {
             let ahead =
                 next == Step::Announce && !matches!(seen.frontend, Frontend::State(XenbusState::Closed));
             self.before = if ahead { None } else { Some(seen.frontend) };
-            match self.take(next, context) {
+            match self.take(next, seen.own, context) {
                 Ok(()) => {}
                 Err(Trouble::Store(error)) if error.errno().is_some() => {
                     // A directory that vanishes while we write to it brings an event of its own.
@@ -180,6 +188,7 @@ impl Vhost {
                 Err(Trouble::Fault(fault)) => self.report(context, &fault.0)?,
             }
         }
+        Ok(Presence::There)
     }
 
     /// Deals with a worker that ended by itself.
@@ -198,6 +207,7 @@ impl Vhost {
     ///
     /// As [`look`](Self::look).
     pub fn announce_end(&mut self, context: &mut Context) -> Result<(), xenstore::Error> {
+        self.ending = true;
         self.set_state(context, XenbusState::Closing)
     }
 
@@ -211,15 +221,15 @@ impl Vhost {
         self.set_state(context, XenbusState::Closed)
     }
 
-    fn take(&mut self, next: Step, context: &mut Context) -> Result<(), Trouble> {
+    fn take(&mut self, next: Step, own: XenbusState, context: &mut Context) -> Result<(), Trouble> {
         match next {
             Step::Rest => Ok(()),
             Step::Announce => self.announce(context),
-            Step::Connect => self.connect(context),
+            Step::Connect => self.connect(own, context),
             Step::Confirm => self.confirm(context),
             Step::Reconfigure => {
                 self.scan(context)?;
-                Ok(self.set_state(context, XenbusState::Reconfigured)?)
+                Ok(self.advance(context, own, XenbusState::Reconfigured)?)
             }
             Step::Close => {
                 self.disconnect();
@@ -272,7 +282,8 @@ impl Vhost {
         Ok(state.unwrap_or(Frontend::State(XenbusState::Unknown)))
     }
 
-    fn announce(&self, context: &mut Context) -> Result<(), Trouble> {
+    fn announce(&mut self, context: &mut Context) -> Result<(), Trouble> {
+        self.disconnect();
         let path = &self.path;
         context.store.transaction(|tx| {
             tx.read(&format!("{path}/frontend"))?;
@@ -282,7 +293,7 @@ impl Vhost {
         Ok(())
     }
 
-    fn connect(&mut self, context: &mut Context) -> Result<(), Trouble> {
+    fn connect(&mut self, own: XenbusState, context: &mut Context) -> Result<(), Trouble> {
         self.disconnect();
         let gref = GrantRef(self.frontend_number(context, "ring-ref")?);
         let port = Port(self.frontend_number(context, "event-channel")?);
@@ -305,7 +316,7 @@ impl Vhost {
                 .map_err(|error| no_device("start a worker", error))?;
         self.worker = Some(worker);
         self.scan(context)?;
-        self.set_state(context, XenbusState::Connected)?;
+        self.advance(context, own, XenbusState::Connected)?;
         self.say(&format_args!("connected, {} units", self.served.len()));
         Ok(())
     }
@@ -340,12 +351,12 @@ impl Vhost {
                     let outcome = self.add(context, &name, &path);
                     let reached = self.settle(context, &path, outcome, XenbusState::Initialised)?;
                     if !reached && let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus);
+                        self.drop_unit(nexus)?;
                     }
                 }
                 DevStep::Remove => {
                     if let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus);
+                        self.drop_unit(nexus)?;
                     }
                     self.settle(context, &path, Ok(()), XenbusState::Closed)?;
                 }
@@ -398,27 +409,20 @@ impl Vhost {
         String::from_utf8(value).or_else(|_| fault(format!("{name}: {path} is not text")))
     }
 
-    fn drop_unit(&mut self, nexus: Nexus) {
-        let Some(worker) = &self.worker else { return };
-        if let Err(error) = worker.remove(nexus) {
-            self.say(&format_args!("removing a unit: {error}"));
-        }
+    /// A worker that has ended meanwhile says so here, and nowhere else.
+    fn drop_unit(&self, nexus: Nexus) -> Result<(), Trouble> {
+        let Some(worker) = &self.worker else { return Ok(()) };
+        worker.remove(nexus).or_else(|error| fault(error.to_string()))
     }
 
-    /// The frontend is connected: its units go from 3 to 4, and the host from 8. What else is there was written by the toolstack
-    /// meanwhile, for the frontend to follow.
+    /// The frontend is connected: its units go from 3 to 4, and the host from 8.
     fn confirm(&self, context: &mut Context) -> Result<(), Trouble> {
-        let connected = XenbusState::Connected;
+        let (initialised, connected) = (XenbusState::Initialised, XenbusState::Connected);
         for name in self.served.keys() {
             let node = format!("{}/vscsi-devs/{name}/state", self.path);
-            replace(&mut context.store, &node, XenbusState::Initialised, connected)?;
+            replace(&mut context.store, &node, initialised, connected)?;
         }
-        Ok(replace(
-            &mut context.store,
-            &format!("{}/state", self.path),
-            XenbusState::Reconfigured,
-            connected,
-        )?)
+        Ok(self.advance(context, XenbusState::Reconfigured, connected)?)
     }
 
     fn disconnect(&mut self) {
@@ -441,6 +445,19 @@ impl Vhost {
     /// Writes our state, if it is another and the directory is still there.
     fn set_state(&self, context: &mut Context, state: XenbusState) -> Result<(), xenstore::Error> {
         write_if_there(&mut context.store, &format!("{}/state", self.path), state.digit())
+    }
+
+    /// Goes on from state `from`, unless the toolstack wrote something else meanwhile, for the frontend to follow.
+    fn advance(
+        &self,
+        context: &mut Context,
+        from: XenbusState,
+        to: XenbusState,
+    ) -> Result<(), xenstore::Error> {
+        if from == to {
+            return Ok(());
+        }
+        replace(&mut context.store, &format!("{}/state", self.path), from, to)
     }
 
     /// Something is wrong with the other end: error node, and no ring any more, state 5.

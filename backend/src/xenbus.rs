@@ -89,7 +89,7 @@ pub struct Seen {
 pub enum Step {
     /// Nothing.
     Rest,
-    /// Write the features and state 2.
+    /// Let go of the ring if there is one, write the features and state 2.
     Announce,
     /// Let go of the old ring if there is one, take up the new one, add the units, state 4.
     Connect,
@@ -111,9 +111,14 @@ pub enum Step {
 #[must_use]
 pub fn step(seen: Seen) -> Step {
     use XenbusState as S;
-    // A new backend directory: the frontend may be ahead of it already, and is looked at again after this.
-    if matches!(seen.own, S::Initialising | S::Unknown) && !seen.connected {
+    // A new backend directory, perhaps in place of one that was removed a moment ago: only the toolstack writes 1. The
+    // frontend may be ahead of it already, and is looked at again after this.
+    if seen.own == S::Initialising || (seen.own == S::Unknown && !seen.connected) {
         return Step::Announce;
+    }
+    // The toolstack takes the vhost away, and there is no ring that the frontend would have to let go of first.
+    if !seen.online && !seen.connected && seen.own != S::Closed {
+        return Step::EndClosed;
     }
     if seen.before == Some(seen.frontend) {
         return Step::Rest;
@@ -130,6 +135,8 @@ pub fn step(seen: Seen) -> Step {
             // then, it gives up. One that said 5 before waits for our 6, and is met when it says 1.
             S::Closed if seen.online && seen.before != Some(Frontend::State(S::Closing)) => Step::Return,
             S::Initialising | S::InitWait => Step::Rest,
+            // It has not seen yet that it is to close.
+            S::Initialised if seen.own == S::Closing && !seen.online => Step::Rest,
             S::Initialised => Step::Connect,
             S::Connected if seen.connected => Step::Confirm,
             // Our nodes say connected, but this process has no ring: an earlier one had.
@@ -217,7 +224,9 @@ mod tests {
     #[test]
     fn a_new_backend_announces_itself_whatever_the_frontend_says() {
         for frontend in STATES {
-            assert_eq!(step(seen(S::Initialising, frontend, false)), Step::Announce);
+            for connected in [false, true] {
+                assert_eq!(step(seen(S::Initialising, frontend, connected)), Step::Announce);
+            }
         }
     }
 
@@ -255,8 +264,16 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_wanted_does_not_come_back() {
-        let offline = Seen { online: false, ..seen(S::Closed, S::Initialising, false) };
-        assert_eq!(step(offline), Step::Rest);
+        let offline = |own, frontend, connected| Seen { online: false, ..seen(own, frontend, connected) };
+        assert_eq!(step(offline(S::Closed, S::Initialising, false)), Step::Rest);
+        assert_eq!(step(offline(S::Closing, S::Closed, true)), Step::EndClosed);
+        assert_eq!(step(offline(S::Closing, S::Initialised, true)), Step::Rest);
+        for own in [S::InitWait, S::Closing] {
+            let unused = offline(own, S::Initialising, false);
+            assert_eq!(step(unused), Step::EndClosed);
+            let before = Some(unused.frontend);
+            assert_eq!(step(Seen { before, ..unused }), Step::EndClosed, "no word of the frontend is needed");
+        }
     }
 
     /// kdump and Windows go through 5 and wait to see our 6; an unloaded driver does not.

@@ -4,6 +4,7 @@
 //! page mapped, no port bound, and no panic.
 
 mod abort;
+mod control;
 mod hostile;
 mod io;
 mod lifecycle;

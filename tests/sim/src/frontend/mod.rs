@@ -3,12 +3,13 @@
 //! It fills slots, grants memory and judges answers as Linux does, and stricter where the protocol says more than Linux
 //! checks. An answer that it does not accept is a [`Complaint`], and the frontend is disabled for good, as in Linux
 //! ("Disabling device for further use"). A test of a backend ends with [`LinuxFrontend::complaints`] being empty.
-//! Xenstore is no part of it.
+//! Xenstore is no part of it; [`xenbus`] is the other half.
 
 mod answer;
 mod buffer;
 mod front_ring;
 pub mod windows;
+pub mod xenbus;
 
 pub use answer::{Complaint, Reply};
 pub use buffer::{GuestBuffer, Piece};
@@ -78,7 +79,7 @@ pub struct LinuxFrontend {
     domain: Domain,
     backend: DomId,
     ring_page: HeapPage,
-    ring_ref: GrantRef,
+    ring_grant: RingGrant,
     ring: FrontRing,
     port: GuestPort,
     shadows: [Shadow; RING_SLOTS as usize],
@@ -103,7 +104,11 @@ impl LinuxFrontend {
         let ring_page = HeapPage::new();
         Self {
             ring: FrontRing::new(ring_page.share(), index),
-            ring_ref: domain.grant(&ring_page, backend, Access::ReadWrite),
+            ring_grant: RingGrant {
+                gref: domain.grant(&ring_page, backend, Access::ReadWrite),
+                granted: true,
+                domain: domain.clone(),
+            },
             port: domain.alloc_unbound(backend),
             domain,
             backend,
@@ -119,7 +124,7 @@ impl LinuxFrontend {
     /// Grant reference of the ring page, as written to `ring-ref`.
     #[must_use]
     pub fn ring_ref(&self) -> GrantRef {
-        self.ring_ref
+        self.ring_grant.gref
     }
 
     /// Event channel, as written to `event-channel`.
@@ -243,6 +248,14 @@ impl LinuxFrontend {
         }
     }
 
+    /// Gives the ring up as a driver does that goes: the port is closed at once, the page stays granted as long as the backend
+    /// has it mapped.
+    #[must_use]
+    pub fn close(mut self) -> RingGrant {
+        let granted = std::mem::take(&mut self.ring_grant.granted);
+        RingGrant { granted, gref: self.ring_grant.gref, domain: self.domain.clone() }
+    }
+
     fn free_rqid(&self) -> Option<Rqid> {
         if self.is_disabled() || self.ring.is_full() {
             return None;
@@ -361,9 +374,35 @@ impl ScsiCall {
 
 impl Drop for LinuxFrontend {
     fn drop(&mut self) {
-        let of_requests = self.shadows.iter().flat_map(|shadow| &shadow.grefs);
-        for gref in of_requests.chain([&self.ring_ref]) {
+        for gref in self.shadows.iter().flat_map(|shadow| &shadow.grefs) {
             self.domain.force_revoke(*gref);
+        }
+    }
+}
+
+/// The grant of a ring page. Dropping it withdraws it, used or not.
+#[derive(Debug)]
+pub struct RingGrant {
+    domain: Domain,
+    gref: GrantRef,
+    granted: bool,
+}
+
+impl RingGrant {
+    /// Takes the grant back, unless the backend has the page mapped; `true` when it is taken back. Linux tries this again
+    /// and again (`gnttab_end_foreign_access`).
+    pub fn try_end(&mut self) -> bool {
+        if self.granted && self.domain.try_revoke(self.gref).is_ok() {
+            self.granted = false;
+        }
+        !self.granted
+    }
+}
+
+impl Drop for RingGrant {
+    fn drop(&mut self) {
+        if self.granted {
+            self.domain.force_revoke(self.gref);
         }
     }
 }

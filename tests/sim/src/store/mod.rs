@@ -113,6 +113,13 @@ impl Store {
         });
     }
 
+    /// Each value that was written to the node and those below it, and `None` where one was removed, in the order of their
+    /// taking effect. A connection that watches may miss what changes again soon; this does not.
+    #[must_use]
+    pub fn history(&self, path: &str) -> Vec<(String, Option<Vec<u8>>)> {
+        self.shared.with(|state| state.tree.history(path))
+    }
+
     /// All nodes but the root, with their values.
     #[must_use]
     pub fn dump(&self) -> BTreeMap<String, Vec<u8>> {

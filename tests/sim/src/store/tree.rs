@@ -49,6 +49,7 @@ pub struct Tree {
     /// In a transaction: what it looked at or changed, and the generation that it found (`None`: no such node).
     touched: Option<BTreeMap<String, Option<u64>>>,
     changes: Vec<Change>,
+    history: Vec<(String, Option<Vec<u8>>)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl Tree {
             generation: 0,
         };
         let nodes = BTreeMap::from([("/".to_owned(), Arc::new(root))]);
-        Self { nodes, generation: 0, touched: None, changes: Vec::new() }
+        Self { nodes, generation: 0, touched: None, changes: Vec::new(), history: Vec::new() }
     }
 
     pub fn read(&mut self, domid: DomId, path: &str) -> Result<Vec<u8>, Errno> {
@@ -105,6 +106,7 @@ impl Tree {
         node.value = value.to_vec();
         self.put(path, node);
         self.changed(path, false, None);
+        self.history.push((path.to_owned(), Some(value.to_vec())));
         Ok(())
     }
 
@@ -129,9 +131,10 @@ impl Tree {
         for node in below.iter().rev() {
             self.changed(node, node != path, None);
         }
-        for node in &below {
-            self.look(node);
-            self.nodes.remove(node);
+        for node in below {
+            self.look(&node);
+            self.nodes.remove(&node);
+            self.history.push((node, None));
         }
         let mut parent_node = self.clone_of(parent);
         parent_node.children.remove(name);
@@ -196,6 +199,7 @@ impl Tree {
             generation: self.generation,
             touched: Some(BTreeMap::new()),
             changes: Vec::new(),
+            history: Vec::new(),
         }
     }
 
@@ -213,7 +217,13 @@ impl Tree {
             }
         }
         self.changes.extend(transaction.changes);
+        self.history.extend(transaction.history);
         Ok(())
+    }
+
+    /// What was written (`None`: removed) at and below `top`, in order.
+    pub fn history(&self, top: &str) -> Vec<(String, Option<Vec<u8>>)> {
+        self.history.iter().filter(|(path, _)| is_at_or_below(path, top)).cloned().collect()
     }
 
     pub fn take_changes(&mut self) -> Vec<Change> {

@@ -147,3 +147,32 @@ fn a_guest_has_few_transactions_at_once() {
     drop(xs);
     super::eventually("they end with their connection", || store.counts().transactions == 0);
 }
+
+#[test]
+fn the_history_has_what_took_effect_in_its_order() {
+    let store = Store::new();
+    let mut xs = client(&store, 0);
+    xs.transaction(|tx| {
+        tx.write("/a/state", "1")?;
+        tx.write("/a/state", "2")
+    })
+    .unwrap();
+    let given_up: Result<(), _> = xs.transaction(|tx| {
+        tx.write("/a/state", "3")?;
+        Err(Error::BadToken("changed my mind".into()))
+    });
+    given_up.unwrap_err();
+    xs.write("/ab", "beside it").unwrap();
+    xs.remove("/a").unwrap();
+    let entry =
+        |path: &str, value: Option<&str>| (path.to_owned(), value.map(|text| text.as_bytes().to_vec()));
+    assert_eq!(
+        store.history("/a"),
+        [
+            entry("/a/state", Some("1")),
+            entry("/a/state", Some("2")),
+            entry("/a", None),
+            entry("/a/state", None)
+        ]
+    );
+}

@@ -1,0 +1,18 @@
+//! The control plane: the real `Server` between a simulated xenstore, a simulated hypervisor and Linux's xenbus.
+//!
+//! Each test has a [`Machine`] of its own and ends with its invariants.
+
+mod close;
+mod connect;
+mod hostile;
+mod hotplug;
+mod io;
+mod legal;
+mod machine;
+mod process;
+mod raw;
+mod toolstack;
+
+use io::check_io;
+use machine::{Machine, eventually};
+use toolstack::Dev;
