@@ -145,15 +145,15 @@ impl Vhost {
     /// Only when xenstore itself fails; what the guest or the toolstack did wrong is reported there.
     pub fn look(&mut self, context: &mut Context) -> Result<Presence, xenstore::Error> {
         for _ in 0..STEPS_AT_ONCE {
+            // The frontend's state first: what it says may be its answer to a 7 or a 5 of the toolstack in our node, or to a 0 in
+            // `online`, and is to be seen together with that.
+            let frontend =
+                if self.watch_frontend(context)? { Some(self.frontend_state(context)?) } else { None };
             let Some(own) = state_of(&mut context.store, &format!("{}/state", self.path))? else {
                 self.forget(context);
                 return Ok(Presence::Gone);
             };
-            if !self.watch_frontend(context)? {
-                return Ok(Presence::There);
-            }
-            // Read before `online`: what the frontend says may be its answer to a 0 there.
-            let frontend = self.frontend_state(context)?;
+            let Some(frontend) = frontend else { return Ok(Presence::There) };
             let online = read_optional(&mut context.store, &format!("{}/online", self.path))?;
             let seen = Seen {
                 own: match own {
