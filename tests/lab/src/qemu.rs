@@ -136,9 +136,11 @@ impl Machine<'_> {
         );
         // loglevel=2: only what is as bad as a crash. The stall detector misfires when this machine is busy.
         let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
+        // Without xsave (and so without AVX): with it, on QEMU 7.2, programs in dom0 crashed or printed nothing in all of
+        // four stress runs with a busy guest, without it in none of two. Which part of it is at fault is not known.
         tools::mortal("qemu-system-x86_64")
             .args(accel)
-            .args(["-smp", &cpus.to_string(), "-cpu", "max", "-m", "6G", "-no-reboot", "-nodefaults"])
+            .args(["-smp", &cpus.to_string(), "-cpu", "max,-xsave", "-m", "6G", "-no-reboot", "-nodefaults"])
             .args(["-display", "none", "-serial", "stdio", "-kernel", &image("xen"), "-append", &xen])
             .args(["-initrd", &format!("{} {dom0},{}", image("vmlinuz"), image("initrd.gz"))])
             .args(["-drive", &format!("file={},format=raw,if=virtio,snapshot=on", image("dom0.img"))])

@@ -67,8 +67,8 @@ pub fn judge(expected: &[&str], report: &str) -> (Tally, Vec<String>) {
         if let Some(name) = line.strip_prefix("PASS ") {
             *passes.entry(name).or_default() += 1;
         } else if let Some(failure) = line.strip_prefix("FAIL ") {
-            let (name, why) = failure.split_once(": ").unwrap_or((failure, "no reason given"));
-            failures.insert(name, why.to_owned());
+            let (name, why) = failure.split_once(':').unwrap_or((failure, "no reason given"));
+            failures.insert(name, why.trim().to_owned());
         }
     }
     for name in expected {

@@ -16,5 +16,5 @@ two_disks() {
 . /mnt/scenario/killed.sh
 . /mnt/scenario/hostile.sh
 
-same no-domain-kept-alive 0 "$(domains)"
+check no-domain-kept-alive within 10 only_dom0
 same no-port-left "$ports_before" "$(ports)"

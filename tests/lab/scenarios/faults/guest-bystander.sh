@@ -3,7 +3,7 @@ disk 0
 xenstore-write data/lab-at working
 rounds=0
 until stopped working; do
-	verify $DISK 64k 2m > /tmp/verify 2>&1 || { fail bystander-verifies "$(cat /tmp/verify)" && break; }
+	verify $DISK 64k 2m > /tmp/verify 2>&1 || { fail bystander-verifies "round $rounds gave $?: $(cat /tmp/verify)" && break; }
 	rounds=$((rounds + 1))
 done
 say "the bystander verified $rounds times"

@@ -10,7 +10,8 @@ sleep 3
 xl destroy victim
 ended $SERVER 10
 same server-of-killed-guest-exits-0 0 "$STATUS"
-same killed-guest-is-gone 0 "$(domains)"
+# With a page of it still mapped, the hypervisor keeps a dead domain.
+check killed-guest-is-gone within 10 only_dom0
 same killed-guest-left-no-port "$ports_before" "$(ports)"
 told victim
 forget $victim
