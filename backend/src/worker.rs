@@ -166,7 +166,7 @@ impl Worker {
             for event in events.drain(..) {
                 match event.token.owner {
                     BELL => masked |= self.hear_bell()?,
-                    ORDERS => self.follow_orders(),
+                    ORDERS => self.hear_orders(),
                     _ => self.lun_event(event),
                 }
             }
@@ -191,7 +191,7 @@ impl Worker {
             Ok(request) => request,
             Err(refusal) => return self.refuse(ticket, &refusal),
         };
-        let Some(lun) = self.luns.find(request.nexus) else {
+        let Some(lun) = self.find_unit(request.nexus) else {
             return self.ring.push(ticket, &Answer::NO_CONNECT);
         };
         match request.action {
@@ -199,6 +199,15 @@ impl Worker {
             Action::Abort { ref_rqid } => self.abort(ticket, request.nexus, ref_rqid),
             Action::Reset => self.reset(ticket, lun),
         }
+    }
+
+    /// The unit at this address. The guest may know of one before we have read the order to serve it: that order was given before
+    /// the guest was told.
+    fn find_unit(&mut self, nexus: Nexus) -> Option<usize> {
+        self.luns.find(nexus).or_else(|| {
+            self.follow_orders();
+            self.luns.find(nexus)
+        })
     }
 
     /// Gives a command its slot, its list of segments and its buffer.
@@ -425,10 +434,14 @@ impl Worker {
         }
     }
 
-    fn follow_orders(&mut self) {
+    fn hear_orders(&mut self) {
         self.control.orders_bell.silence();
-        self.resets.finish(|ticket, answer| self.ring.push(ticket, &answer));
         self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
+        self.resets.finish(|ticket, answer| self.ring.push(ticket, &answer));
+        self.follow_orders();
+    }
+
+    fn follow_orders(&mut self) {
         while let Ok(order) = self.control.orders.try_recv() {
             match order {
                 Order::Add(nexus, unit) => self.add_lun(nexus, unit),

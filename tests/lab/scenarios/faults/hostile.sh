@@ -37,8 +37,8 @@ xl unpause hostile
 v=0
 while read -r ring port name; do
 	within 20 state_is "$(back $hostile $v)" 2 || say "vhost $v of the hostile guest is not ready"
-	[ "$ring" = - ] || xenstore-write "$(front $hostile $v)/ring-ref" "$ring"
-	[ "$port" = - ] || xenstore-write "$(front $hostile $v)/event-channel" "$port"
+	[ "$ring" = - ] || xenstore-write -- "$(front $hostile $v)/ring-ref" "$ring"
+	[ "$port" = - ] || xenstore-write -- "$(front $hostile $v)/event-channel" "$port"
 	xenstore-write "$(front $hostile $v)/state" 3
 	awaits $name-closes "$(back $hostile $v)" 56 10
 	# The toolstack's tools look for an explanation here.
