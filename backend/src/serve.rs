@@ -148,12 +148,20 @@ impl Server {
             for vhost in self.vhosts.values_mut() {
                 vhost.check_worker(&mut self.context)?;
             }
+            let now = Instant::now();
+            let is_due = |vhost: &Vhost| vhost.due().is_some_and(|at| now >= at);
+            let due: Vec<u32> =
+                self.vhosts.iter().filter(|(_, vhost)| is_due(vhost)).map(|(number, _)| *number).collect();
+            for number in due {
+                self.look(number)?;
+            }
         }
     }
 
     /// Waits for something to do; with `more` it only looks whether there is something besides.
     fn wait(&self, stop: BorrowedFd<'_>, more: bool) -> Result<(), ServeError> {
-        let left = self.end_by.map(|by| by.saturating_duration_since(Instant::now()));
+        let first = self.vhosts.values().filter_map(Vhost::due).chain(self.end_by).min();
+        let left = first.map(|by| by.saturating_duration_since(Instant::now()));
         let timeout = match left {
             _ if more => PollTimeout::ZERO,
             None => PollTimeout::NONE,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
 use pvscsi_ring::{BackRing, Nexus};
@@ -69,12 +69,16 @@ pub struct Vhost {
     served: HashMap<String, Nexus>,
     /// The process ends: who lets go now is not waited for anew.
     ending: bool,
+    /// When a frontend that closed because we did is waited for anew.
+    anew_at: Option<Instant>,
     /// "domain N vhost M", for messages.
     name: String,
     /// The guest can make us log by flapping its state.
     limit: LogLimit,
 }
 
+/// How long a frontend that closed because we did finds our 6: Windows looks for it without a pause, and for ever.
+const CLOSED_FOR: Duration = Duration::from_secs(1);
 /// Steps in one look. A guest can give reason for ever more; those beyond bring events of their own.
 const STEPS_AT_ONCE: usize = 8;
 
@@ -120,6 +124,7 @@ impl Vhost {
             worker: None,
             served: HashMap::new(),
             ending: false,
+            anew_at: None,
             name: format!("domain {domid} vhost {number}"),
             limit: LogLimit::default(),
         }
@@ -138,12 +143,21 @@ impl Vhost {
         self.worker.is_some()
     }
 
+    /// When it is to be looked at though no node has changed.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.anew_at
+    }
+
     /// Looks at the nodes and does what they ask for.
     ///
     /// # Errors
     ///
     /// Only when xenstore itself fails; what the guest or the toolstack did wrong is reported there.
     pub fn look(&mut self, context: &mut Context) -> Result<Presence, xenstore::Error> {
+        if self.anew_at.take_if(|at| Instant::now() >= *at).is_some() {
+            self.before = None;
+        }
         for _ in 0..STEPS_AT_ONCE {
             // The frontend's state first: what it says may be its answer to a 7 or a 5 of the toolstack in our node, or to a 0 in
             // `online`, and is to be seen together with that.
@@ -222,6 +236,7 @@ impl Vhost {
     }
 
     fn take(&mut self, next: Step, own: XenbusState, context: &mut Context) -> Result<(), Trouble> {
+        self.anew_at = None;
         match next {
             Step::Rest => Ok(()),
             Step::Announce => self.announce(context),
@@ -238,6 +253,10 @@ impl Vhost {
             Step::EndClosed => Ok(self.end(context)?),
             Step::Return => {
                 self.end(context)?;
+                if own == XenbusState::Closing {
+                    self.anew_at = Instant::now().checked_add(CLOSED_FOR);
+                    return Ok(());
+                }
                 self.announce(context)
             }
             Step::Complain => fault(format!("frontend state {} makes no sense", self.describe_frontend())),

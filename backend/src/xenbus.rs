@@ -99,7 +99,7 @@ pub enum Step {
     Close,
     /// Let go of the ring, state 6.
     EndClosed,
-    /// The same, and then wait for the frontend anew: state 6, features, state 2.
+    /// The same, and then wait for the frontend anew: state 6, features, state 2; after a while if it closed because we did.
     Return,
     /// Add and remove units, state 8.
     Reconfigure,

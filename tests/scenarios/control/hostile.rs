@@ -12,7 +12,7 @@ use pvscsi_xen::DomId;
 use super::io::nexus;
 use super::machine::DOM0;
 use super::raw::RawFrontend;
-use super::{Dev, Machine, check_io};
+use super::{Dev, Machine, check_io, eventually};
 
 /// The most that a guest may write into a node unless its quota was changed; and nearly the most that xenstore can carry.
 const LONG: [usize; 2] = [2048, 4000];
@@ -27,6 +27,15 @@ fn beside_an_honest_one() -> (Machine, RawFrontend) {
     frontend.write("state", "2");
     machine.until_state(1, "2");
     (machine, frontend)
+}
+
+/// Closes, and is waited for anew. Linux in the same guest does not run meanwhile: it would take up a device in state 1.
+fn start_over(machine: &Machine, frontend: &mut RawFrontend) {
+    frontend.write("state", "6");
+    eventually("vhost 1 has closed", || ["2", "6"].contains(&&*machine.value("1/state")));
+    frontend.write("state", "1");
+    eventually("vhost 1 is waited for", || machine.value("1/state") == "2");
+    frontend.write("state", "2");
 }
 
 /// Connects with nodes of which one is wrong; then closes, and connects as it should.
@@ -47,13 +56,11 @@ fn refuse_then_accept(node: &str, values: &[(Option<String>, &str)]) {
         machine.expect_workers(1);
         check_io(machine.guest().host(0), nexus(0));
 
-        frontend.write("state", "6");
-        machine.until_state(1, "2");
+        start_over(&machine, &mut frontend);
         frontend.publish_ring();
         frontend.write("state", "3");
         machine.until_state(1, "4");
-        frontend.write("state", "6");
-        machine.until_state(1, "2");
+        start_over(&machine, &mut frontend);
     }
 }
 
@@ -90,8 +97,7 @@ fn a_ring_that_cannot_be_mapped_is_refused() {
         machine.until_state(1, "5");
         assert!(machine.error("1").contains(&gref.to_string()), "{:?}", machine.error("1"));
         check_io(machine.guest().host(0), nexus(0));
-        frontend.write("state", "6");
-        machine.until_state(1, "2");
+        start_over(&machine, &mut frontend);
     }
 }
 
@@ -108,8 +114,7 @@ fn a_port_that_is_not_ours_to_bind_is_refused() {
         assert!(machine.error("1").contains(&format!("event channel {port} ")), "{:?}", machine.error("1"));
         assert_eq!(machine.domain.live_mappings(), 1, "the ring was let go of");
         check_io(machine.guest().host(0), nexus(0));
-        frontend.write("state", "6");
-        machine.until_state(1, "2");
+        start_over(&machine, &mut frontend);
     }
 }
 
@@ -132,8 +137,7 @@ fn a_state_that_makes_no_sense_ends_its_own_connection_only() {
         }
         machine.expect_workers(if ours == "4" { 2 } else { 1 });
         check_io(machine.guest().host(0), nexus(0));
-        frontend.write("state", "6");
-        machine.until_state(1, "2");
+        start_over(&machine, &mut frontend);
     }
 }
 
@@ -178,8 +182,7 @@ fn a_ring_that_is_found_impossible_at_a_removal_is_closed() {
     assert_ne!(machine.error("1"), "");
     machine.expect_workers(1);
     check_io(machine.guest().host(0), nexus(0));
-    frontend.write("state", "6");
-    machine.until_state(1, "2");
+    start_over(&machine, &mut frontend);
 }
 
 #[test]
@@ -219,8 +222,7 @@ fn a_flood_of_nodes_below_the_state_stops_nothing() {
     frontend.publish_ring();
     frontend.write("state", "3");
     machine.until_state(1, "4");
-    frontend.write("state", "6");
-    machine.until_state(1, "2");
+    start_over(&machine, &mut frontend);
     let lines = machine.log.text().lines().count();
     assert!(lines <= 30, "{lines} lines:\n{}", machine.log.text());
 }
