@@ -10,6 +10,7 @@ mod events;
 mod faults;
 pub mod frontend;
 mod grants;
+pub mod hostile;
 mod hypervisor;
 pub mod store;
 
