@@ -1,6 +1,7 @@
 //! Resets of devices, outside the worker: one thread for each unit that is being reset, and a time limit for the guest's
 //! answer.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -8,6 +9,7 @@ use pvscsi_ring::{Answer, Ticket};
 use pvscsi_sg::ResetJob;
 
 use crate::control::Bell;
+use crate::log_limit::LogLimit;
 
 /// The guest's error handling waits for the answer without a limit of its own, so it gets one from us.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,9 +27,11 @@ pub struct Resets {
     waiting: Vec<Waiting>,
     /// Units with a thread under way.
     running: Vec<usize>,
-    results: Receiver<(usize, bool)>,
-    report: Sender<(usize, bool)>,
+    results: Receiver<(usize, io::Result<()>)>,
+    report: Sender<(usize, io::Result<()>)>,
     bell: Bell,
+    /// A guest can ask for resets that fail as fast as its device refuses them.
+    failures: LogLimit,
 }
 
 impl Resets {
@@ -35,7 +39,8 @@ impl Resets {
     #[must_use]
     pub fn new(bell: Bell) -> Self {
         let (report, results) = crossbeam_channel::unbounded();
-        Self { waiting: Vec::new(), running: Vec::new(), results, report, bell }
+        let (waiting, running) = (Vec::new(), Vec::new());
+        Self { waiting, running, results, report, bell, failures: LogLimit::default() }
     }
 
     /// Starts a reset, or joins the one under way for the same unit. Gives ticket and answer back when that is known at once.
@@ -49,16 +54,12 @@ impl Resets {
             let Some(job) = resetter() else { return Some((ticket, Answer::TASK_DONE)) };
             let (report, bell) = (self.report.clone(), self.bell.clone());
             let thread = std::thread::Builder::new().name("reset".into()).spawn(move || {
-                let result = job();
-                if let Err(error) = &result {
-                    tracing::warn!("a reset failed: {error}");
-                }
                 // The worker may be gone.
-                let _ = report.send((lun, result.is_ok()));
+                let _ = report.send((lun, job()));
                 bell.ring();
             });
             if let Err(error) = thread {
-                tracing::error!("no thread for a reset: {error}");
+                self.log_failure(&error);
                 return Some((ticket, Answer::TASK_FAILED));
             }
             self.running.push(lun);
@@ -70,12 +71,21 @@ impl Resets {
 
     /// Answers what is done.
     pub fn finish(&mut self, mut answer: impl FnMut(Ticket, Answer<'static>)) {
-        while let Ok((lun, worked)) = self.results.try_recv() {
+        while let Ok((lun, result)) = self.results.try_recv() {
             self.running.retain(|running| *running != lun);
-            let verdict = if worked { Answer::TASK_DONE } else { Answer::TASK_FAILED };
+            let verdict = if result.is_ok() { Answer::TASK_DONE } else { Answer::TASK_FAILED };
+            if let Err(error) = result {
+                self.log_failure(&error);
+            }
             for done in self.waiting.extract_if(.., |waiting| waiting.lun == lun) {
                 answer(done.ticket, verdict);
             }
+        }
+    }
+
+    fn log_failure(&mut self, error: &io::Error) {
+        if let Some(left_out) = self.failures.pass(Instant::now()) {
+            tracing::warn!("a reset failed: {error} ({left_out} more like this not logged)");
         }
     }
 
@@ -103,5 +113,53 @@ impl Resets {
         for waiting in self.waiting.drain(..) {
             waiting.ticket.abandon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pvscsi_guestmem::HeapPage;
+    use pvscsi_ring::BackRing;
+    use pvscsi_ring::vscsiif::REQ_PROD;
+
+    use super::*;
+
+    #[test]
+    fn resets_that_fail_are_ten_lines_a_minute() {
+        let lines = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&lines);
+        let count = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            io::sink()
+        };
+        let subscriber = tracing_subscriber::fmt().with_writer(count).finish();
+        let bell = Bell::new().unwrap();
+        let mut resets = Resets::new(bell.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..100 {
+                let ticket = a_ticket();
+                let job: ResetJob = Box::new(|| Err(io::ErrorKind::PermissionDenied.into()));
+                assert!(resets.start(ticket, 3, || Some(job)).is_none(), "it is under way");
+                let mut answers = 0;
+                while answers == 0 {
+                    resets.finish(|ticket, answer| {
+                        assert_eq!(answer, Answer::TASK_FAILED);
+                        ticket.abandon();
+                        answers += 1;
+                    });
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert_eq!(lines.load(Ordering::Relaxed), 10);
+    }
+
+    fn a_ticket() -> Ticket {
+        let page = HeapPage::new();
+        page.share().store_u32(REQ_PROD, 1, Ordering::Release);
+        BackRing::attach(page.share(), 0).take().unwrap().unwrap().0
     }
 }

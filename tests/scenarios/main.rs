@@ -4,6 +4,7 @@
 //! page mapped, no port bound, and no panic.
 
 mod abort;
+mod actions;
 mod control;
 mod hostile;
 mod io;

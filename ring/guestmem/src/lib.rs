@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "this crate is the door to foreign memory")]
 
 mod buffer;
+#[cfg_attr(loom, path = "loom_page.rs")]
 mod shared_page;
 
 pub use buffer::{BUFFER_CAPACITY, Buffer, BufferPool};

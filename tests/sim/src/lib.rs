@@ -11,6 +11,7 @@ mod events;
 mod faults;
 pub mod frontend;
 mod grants;
+pub mod hostile;
 mod hypervisor;
 pub mod store;
 
