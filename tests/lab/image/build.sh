@@ -46,9 +46,11 @@ program_into() {
 }
 
 step "packages of $dist (takes a minute or two)"
+# From where this machine takes its own packages; without such a place (no lists yet), from mmdebstrap's default.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sort -u | grep -v security | head -n 1) || mirror=
 mmdebstrap --quiet --variant=minbase --components=main --mode=root \
 	--include="linux-image-amd64,xen-hypervisor-$xen-amd64,xen-utils-$xen,xen-utils-common,$(words packages | paste -sd,)" \
-	"$dist" "$tree" http://deb.debian.org/debian
+	"$dist" "$tree" ${mirror:+"$mirror"}
 kernel=$(ls "$tree/lib/modules")
 cp "$tree/boot/vmlinuz-$kernel" vmlinuz
 gunzip -c "$tree/boot/xen-$xen-amd64.gz" > xen
