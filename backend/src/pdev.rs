@@ -43,6 +43,10 @@ impl FromStr for PDev {
     type Err = PDevError;
 
     fn from_str(text: &str) -> Result<Self, PDevError> {
+        // A name that could forge a line of a log is none.
+        if text.chars().any(char::is_control) {
+            return Err(PDevError::Form(text.into()));
+        }
         if let Ok(hctl) = text.parse() {
             return Ok(Self::Address(hctl));
         }
@@ -153,7 +157,18 @@ mod tests {
     #[test]
     fn what_is_no_device_is_refused_with_the_remedy() {
         let refuse = |text: &str| text.parse::<PDev>().unwrap_err();
-        for text in ["", "sda", "8:0:2", "disk.img", "../dev/sda", "/etc/passwd", "ram", "\u{1F4BE}"] {
+        for text in [
+            "",
+            "sda",
+            "8:0:2",
+            "disk.img",
+            "../dev/sda",
+            "/etc/passwd",
+            "ram",
+            "\u{1F4BE}",
+            "/dev/sda\nroot",
+            "file:/a\u{7}",
+        ] {
             assert_eq!(refuse(text), PDevError::Form(text.into()));
         }
         for text in [

@@ -46,6 +46,7 @@ pub struct SgDevice {
     owner: u32,
     gone: bool,
     told_indirect: bool,
+    told_refused: bool,
 }
 
 impl SgDevice {
@@ -65,6 +66,7 @@ impl SgDevice {
             owner: 0,
             gone: false,
             told_indirect: false,
+            told_refused: false,
         })
     }
 
@@ -109,6 +111,15 @@ impl LogicalUnit for SgDevice {
         match event.token.what {
             WRITE => {
                 if let Some(finished) = self.queue.on_written(event.result) {
+                    // Once for each device: the guest chooses the commands.
+                    if let Err(error) = &finished.result
+                        && !std::mem::replace(&mut self.told_refused, true)
+                    {
+                        tracing::warn!(
+                            "the sg driver refuses a command for {}: {error}",
+                            self.path.display()
+                        );
+                    }
                     done.push(complete(finished).0);
                 }
             }
@@ -211,10 +222,7 @@ fn refusal(error: &io::Error, len: u32) -> Outcome {
         Some(libc::ENOMEM | libc::EBUSY | libc::EDOM) => {
             Outcome { host: HostStatus::OK, status: SamStatus::BUSY, sense: Sense::NONE, residual: len }
         }
-        _ => {
-            tracing::error!("the sg driver refuses a command: {error}");
-            Outcome::host_error(HostStatus::ERROR, len)
-        }
+        _ => Outcome::host_error(HostStatus::ERROR, len),
     }
 }
 

@@ -1,0 +1,50 @@
+//! The program as a user meets it: one clear line and the right exit status.
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str]) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_xen-pvscsi"));
+    // No xenstore, wherever this runs.
+    program.args(arguments).env("XENSTORED_PATH", "/no/such/xenstored").output().unwrap()
+}
+
+fn refused(arguments: &[&str], status: i32, words: &[&str]) {
+    let output = run(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+    assert!(said.starts_with("xen-pvscsi: "), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?}: {word:?} is not in {said}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_status_2() {
+    refused(&["serve"], 2, &["--domid", "--help"]);
+    refused(&["serve", "--domid", "guest1"], 2, &["'guest1'", "--domid"]);
+    refused(&["serve", "--domid", "32752"], 2, &["32752", "32751"]);
+    refused(&["serve", "--domid", "1", "--wait", "long"], 2, &["'long'", "auto"]);
+    refused(&["server"], 2, &["'server'"]);
+    refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);
+    refused(&["demo", "--size", "1k"], 2, &["'1k'", "16M"]);
+}
+
+#[test]
+fn a_host_without_xenstore_is_one_line_and_status_1() {
+    refused(&["serve", "--domid", "1"], 1, &["/no/such/xenstored", "xenstored run", "XENSTORED_PATH"]);
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(text.contains("serve") && text.contains("demo") && !text.contains('\x1b'), "{text}");
+    assert!(String::from_utf8(run(&["serve", "--help"]).stdout).unwrap().contains("SIGTERM"));
+    assert_eq!(
+        String::from_utf8(run(&["--version"]).stdout).unwrap().trim(),
+        concat!("xen-pvscsi ", env!("CARGO_PKG_VERSION"))
+    );
+}
