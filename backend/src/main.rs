@@ -34,16 +34,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve all vscsi devices of one guest, until the guest is gone
+    ///
+    /// Runs in the foreground. SIGTERM and SIGINT tell the guest that its devices go, wait a few seconds for it to let go of
+    /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
+    /// when the command line is wrong.
     Serve(Serve),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
 
-/// Runs in the foreground. SIGTERM and SIGINT tell the guest that its devices go, wait a few seconds for it to let go of them,
-/// and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2 when the command
-/// line is wrong.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 struct Serve {
     /// The guest's domain number, as in xl list
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=0x7fef))]
