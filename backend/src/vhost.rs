@@ -9,16 +9,20 @@ use std::time::{Duration, Instant};
 
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
 use pvscsi_ring::{BackRing, Nexus};
-use pvscsi_sg::{Hctl, LogicalUnit, ReactorKind};
+use pvscsi_sg::ReactorKind;
 use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
 use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::control::{Bell, WorkerHandle};
 use crate::log_limit::LogLimit;
-use crate::pdev::PDev;
 use crate::worker::Connection;
-use crate::xenbus::{DevStep, Frontend, Seen, Step, XenbusState, dev_step, step};
+use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
+
+mod devices;
+mod nodes;
+
+use nodes::{einval, not_fatal, read_optional, replace, state_of, write_if_there};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
@@ -352,98 +356,6 @@ impl Vhost {
         number.map_or_else(|| fault(format!("{path} is {:?}, not a number of 32 bits", shown())), Ok)
     }
 
-    /// Adds and removes units as their nodes ask for. A device that cannot be had never stops the others.
-    fn scan(&mut self, context: &mut Context) -> Result<(), Trouble> {
-        let devices = format!("{}/vscsi-devs", self.path);
-        let names = match context.store.list(&devices) {
-            Err(error) if error.is_not_found() => Vec::new(),
-            names => names?,
-        };
-        for name in names {
-            let path = format!("{devices}/{name}");
-            let Some(Frontend::State(state)) = state_of(&mut context.store, &format!("{path}/state"))? else {
-                continue;
-            };
-            match dev_step(state, self.served.contains_key(&name)) {
-                DevStep::Rest => {}
-                DevStep::Add => {
-                    let outcome = self.add(context, &name, &path);
-                    let reached = self.settle(context, &path, outcome, XenbusState::Initialised)?;
-                    if !reached && let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus)?;
-                    }
-                }
-                DevStep::Remove => {
-                    if let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus)?;
-                    }
-                    self.settle(context, &path, Ok(()), XenbusState::Closed)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what became of a device; `true` when it is in the state wanted.
-    fn settle(
-        &mut self,
-        context: &mut Context,
-        path: &str,
-        outcome: Result<(), Trouble>,
-        wanted: XenbusState,
-    ) -> Result<bool, Trouble> {
-        let state = match outcome {
-            Ok(()) => wanted,
-            Err(Trouble::Fault(Fault(text))) => {
-                self.say(&text);
-                self.write_error(context, &format!("error/{path}/error"), &text)?;
-                XenbusState::Closed
-            }
-            Err(store) => return Err(store),
-        };
-        write_if_there(&mut context.store, &format!("{path}/state"), state.digit())?;
-        Ok(state == wanted)
-    }
-
-    fn add(&mut self, context: &mut Context, name: &str, path: &str) -> Result<(), Trouble> {
-        let p_dev = self.device_text(context, name, &format!("{path}/p-dev"))?;
-        let v_dev = self.device_text(context, name, &format!("{path}/v-dev"))?;
-        let nexus = parse_v_dev(&v_dev).or_else(|why| fault(format!("{name}: v-dev {v_dev:?} {why}")))?;
-        if let Some((other, _)) = self.served.iter().find(|(_, served)| **served == nexus) {
-            return fault(format!("{name}: v-dev {v_dev} is taken by {other}"));
-        }
-        let p_dev: PDev = p_dev.parse().or_else(|error| fault(format!("{name}: p-dev {error}")))?;
-        let unit: Box<dyn LogicalUnit> = p_dev.open().or_else(|error| fault(format!("{name}: {error}")))?;
-        let Some(worker) = &self.worker else { return fault(format!("{name}: the vhost is not connected")) };
-        worker.add(nexus, unit);
-        self.served.insert(name.to_owned(), nexus);
-        self.say(&format_args!("{name} is {p_dev} at {v_dev}"));
-        Ok(())
-    }
-
-    fn device_text(&self, context: &mut Context, name: &str, path: &str) -> Result<String, Trouble> {
-        let Some(value) = read_optional(&mut context.store, path)? else {
-            return fault(format!("{name}: {path} is missing"));
-        };
-        String::from_utf8(value).or_else(|_| fault(format!("{name}: {path} is not text")))
-    }
-
-    /// A worker that has ended meanwhile says so here, and nowhere else.
-    fn drop_unit(&self, nexus: Nexus) -> Result<(), Trouble> {
-        let Some(worker) = &self.worker else { return Ok(()) };
-        worker.remove(nexus).or_else(|error| fault(error.to_string()))
-    }
-
-    /// The frontend is connected: its units go from 3 to 4, and the host from 8.
-    fn confirm(&self, context: &mut Context) -> Result<(), Trouble> {
-        let (initialised, connected) = (XenbusState::Initialised, XenbusState::Connected);
-        for name in self.served.keys() {
-            let node = format!("{}/vscsi-devs/{name}/state", self.path);
-            replace(&mut context.store, &node, initialised, connected)?;
-        }
-        Ok(self.advance(context, XenbusState::Reconfigured, connected)?)
-    }
-
     fn disconnect(&mut self) {
         let Some(worker) = self.worker.take() else { return };
         if let Err(error) = worker.join() {
@@ -489,86 +401,6 @@ impl Vhost {
 
     fn write_error(&self, context: &mut Context, node: &str, text: &str) -> Result<(), xenstore::Error> {
         // "errno text", as the kernel's backends write it.
-        not_fatal(context.store.write(node, format!("{} {text}", libc_einval())))
-    }
-}
-
-/// EINVAL, by number.
-fn libc_einval() -> i32 {
-    nix::errno::Errno::EINVAL as i32
-}
-
-/// A refusal of xenstored is logged; a broken connection is an error.
-fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenstore::Error> {
-    match result {
-        Err(error) if error.errno().is_some() => {
-            warn!("{error}");
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-fn read_optional(store: &mut Xenstore, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
-    match store.read(path) {
-        Ok(value) => Ok(Some(value)),
-        // A node that we may not read is as good as none.
-        Err(error) if error.is_not_found() || error.is_denied() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn state_of(store: &mut Xenstore, path: &str) -> Result<Option<Frontend>, xenstore::Error> {
-    let value = read_optional(store, path)?;
-    Ok(value.map(|text| XenbusState::parse(&text).map_or(Frontend::Garbage, Frontend::State)))
-}
-
-/// Writes a node that exists and says something else. One that is gone is not made again: its directory was removed.
-fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> Result<(), xenstore::Error> {
-    not_fatal(store.transaction(|tx| match tx.read(path) {
-        Ok(old) if old == value.as_bytes() => Ok(()),
-        Ok(_) => tx.write(path, value),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
-    }))
-}
-
-/// Moves a node from one state to the next, unless somebody else has moved it.
-fn replace(
-    store: &mut Xenstore,
-    path: &str,
-    from: XenbusState,
-    to: XenbusState,
-) -> Result<(), xenstore::Error> {
-    not_fatal(store.transaction(|tx| match tx.read(path) {
-        Ok(old) if old == from.digit().as_bytes() => tx.write(path, to.digit()),
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
-    }))
-}
-
-/// The address within the vhost from `host:channel:target:lun`; the host number says which vhost it is, and plays no part.
-fn parse_v_dev(text: &str) -> Result<Nexus, &'static str> {
-    let hctl: Hctl =
-        text.parse().map_err(|_| "is not of the form host:channel:target:lun, four decimal numbers")?;
-    let fits = "does not fit the protocol: channel, target and lun are 16 bits each";
-    let channel = u16::try_from(hctl.channel).map_err(|_| fits)?;
-    let id = u16::try_from(hctl.target).map_err(|_| fits)?;
-    let lun = u16::try_from(hctl.lun).map_err(|_| fits)?;
-    Ok(Nexus { channel, id, lun })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn v_dev_is_three_numbers_of_16_bits_behind_the_host() {
-        assert_eq!(parse_v_dev("3:0:65535:7"), Ok(Nexus { channel: 0, id: 65535, lun: 7 }));
-        assert_eq!(parse_v_dev("4294967295:1:2:3"), Ok(Nexus { channel: 1, id: 2, lun: 3 }));
-        for bad in ["", "0:0:0", "0:0:0:0:0", "0:0:0:65536", "0:65536:0:0", "0:0:-1:0", "0:0:0:0 ", "a:b:c:d"]
-        {
-            assert!(parse_v_dev(bad).is_err(), "{bad:?}");
-        }
+        not_fatal(context.store.write(node, format!("{} {text}", einval())))
     }
 }

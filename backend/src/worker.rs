@@ -17,11 +17,11 @@ use pvscsi_ring::vscsiif::{RING_SLOTS, WireRequest};
 use pvscsi_ring::{Action, Answer, BackRing, Direction, Nexus, Request, ScsiRequest, Ticket};
 use pvscsi_sg::{
     Cdb, Command, Completion, DataDirection, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus,
-    Sense, Tag, Token,
+    Tag, Token,
 };
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
-use crate::control::{News, Order, WorkerEnd, WorkerError};
+use crate::control::{News, WorkerEnd, WorkerError};
 use crate::data::{LIST_BYTES, Mover, start_of};
 use crate::emulate;
 use crate::log_limit::LogLimit;
@@ -29,6 +29,8 @@ use crate::pending::{Found, Pending, PendingTable, SLOTS};
 use crate::resets::Resets;
 use crate::timeout;
 use crate::v2p::V2p;
+
+mod tasks;
 
 /// Reactor owner of the event channel.
 const BELL: u32 = 0;
@@ -351,51 +353,6 @@ impl Worker {
         self.luns.get(index).unit.on_event(event, &mut self.reactor, &mut self.done);
     }
 
-    /// The command is answered first, then the abort. The device keeps what it has: nothing in user space can take a single
-    /// command back from it.
-    fn abort(&mut self, ticket: Ticket, nexus: Nexus, ref_rqid: u16) {
-        let tag = self.table.find(|p| p.nexus == nexus && p.ticket.rqid() == ref_rqid);
-        if let Some(tag) = tag {
-            self.answer_early(tag, HostStatus::ABORT);
-        }
-        // A request that is not there is not running: that is what the guest wants.
-        self.ring.push(ticket, &Answer::TASK_DONE);
-    }
-
-    /// The commands of the unit are answered first, then the reset: by [`Resets`], when the device has done it.
-    fn reset(&mut self, ticket: Ticket, lun: usize) {
-        while let Some(tag) = self.table.find(|p| p.lun == lun) {
-            self.answer_early(tag, HostStatus::RESET);
-        }
-        let unit = &self.luns.get(lun).unit;
-        if let Some((ticket, answer)) = self.resets.start(ticket, lun, || unit.resetter()) {
-            self.ring.push(ticket, &answer);
-        }
-    }
-
-    /// Answers a pending command before its device does. One that was not submitted yet never is.
-    fn answer_early(&mut self, tag: Tag, host: HostStatus) {
-        let fresh = self.fresh.contains(&tag);
-        self.fresh.retain(|other| *other != tag);
-        let mut pending = if fresh {
-            let Found::Pending(pending) = self.table.complete(tag) else {
-                unreachable!("fresh requests are pending")
-            };
-            pending
-        } else {
-            self.table.orphan(tag)
-        };
-        if let Some(buffer) = pending.buffer.take() {
-            self.pool.give_back(buffer);
-        }
-        let outcome = Outcome {
-            status: SamStatus::TASK_ABORTED,
-            sense: Sense::NONE,
-            ..Outcome::host_error(host, pending.total)
-        };
-        push(&mut self.ring, pending, &outcome);
-    }
-
     fn refuse(&mut self, ticket: Ticket, why: &dyn std::fmt::Display) {
         if let Some(left_out) = self.refusals.pass(Instant::now()) {
             tracing::warn!(
@@ -419,79 +376,6 @@ impl Worker {
     /// No room: the guest may try again (SAM-5, 5.3.1, BUSY).
     fn answer_busy(&mut self, ticket: Ticket) {
         self.ring.push(ticket, &Answer::command(SamStatus::BUSY.0, 0, &[], 0));
-    }
-
-    fn add_lun(&mut self, nexus: Nexus, unit: Box<dyn LogicalUnit>) {
-        match self.luns.add(nexus, unit) {
-            Ok(index) => {
-                let Some(owner) = u32::try_from(index).ok().and_then(|index| index.checked_add(FIRST_LUN))
-                else {
-                    unreachable!("unit {index}")
-                };
-                self.luns.get(index).unit.attach(owner);
-            }
-            Err(_) => unreachable!("the control plane keeps addresses apart"),
-        }
-    }
-
-    fn hear_orders(&mut self) {
-        self.control.orders_bell.silence();
-        self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
-        self.resets.finish(|ticket, answer| self.ring.push(ticket, &answer));
-        self.follow_orders();
-    }
-
-    fn follow_orders(&mut self) {
-        while let Ok(order) = self.control.orders.try_recv() {
-            match order {
-                Order::Add(nexus, unit) => self.add_lun(nexus, unit),
-                Order::Remove(nexus) => {
-                    let Some(index) = self.luns.hide(nexus) else {
-                        unreachable!("the control plane knows the units")
-                    };
-                    self.leaving.push((index, deadline(DRAIN)));
-                }
-                Order::Stop => self.stop_at = Some(self.stop_at.unwrap_or_else(|| deadline(DRAIN))),
-            }
-        }
-    }
-
-    /// Answers what is overdue, and lets removed units go when their guest is answered; `true` when the worker itself is to end.
-    fn settle_departures(&mut self) -> bool {
-        let now = Instant::now();
-        self.resets.overdue(now, |ticket, answer| self.ring.push(ticket, &answer));
-        for (index, by) in std::mem::take(&mut self.leaving) {
-            if self.table.find(|p| p.lun == index).is_some() && now < by {
-                self.leaving.push((index, by));
-                continue;
-            }
-            while let Some(tag) = self.table.find(|p| p.lun == index) {
-                self.answer_early(tag, HostStatus::NO_CONNECT);
-            }
-            // The guest hears of it before the control plane does.
-            self.publish();
-            self.control.tell(News::Removed(self.luns.get(index).nexus));
-        }
-        if self.luns.any_leaving() {
-            self.drop_idle_units();
-        }
-        self.stop_at.is_some_and(|by| now >= by || self.table.find(|_| true).is_none())
-    }
-
-    /// Removed units without commands go; those whose device has not let go stay until it does.
-    fn drop_idle_units(&mut self) {
-        let idle = |worker: &Self, index: &usize| {
-            worker.table.held_by(*index) == 0
-                && !worker.resets.is_running(*index)
-                && worker.leaving.iter().all(|(leaving, _)| leaving != index)
-        };
-        loop {
-            let Some(index) = self.luns.leaving().find(|index| idle(self, index)) else { return };
-            if let Some(owner) = u32::try_from(index).ok().and_then(|index| index.checked_add(FIRST_LUN)) {
-                self.reactor.cancel(owner);
-            }
-            self.luns.remove(index);
-        }
     }
 
     fn patience(&self) -> Option<Duration> {

@@ -1,0 +1,60 @@
+//! Reading and writing nodes that others may remove or change at any time.
+
+use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
+use tracing::warn;
+
+use crate::xenbus::{Frontend, XenbusState};
+
+/// EINVAL, by number.
+pub(super) fn einval() -> i32 {
+    nix::errno::Errno::EINVAL as i32
+}
+
+/// A refusal of xenstored is logged; a broken connection is an error.
+pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenstore::Error> {
+    match result {
+        Err(error) if error.errno().is_some() => {
+            warn!("{error}");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+pub(super) fn read_optional(store: &mut Xenstore, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
+    match store.read(path) {
+        Ok(value) => Ok(Some(value)),
+        // A node that we may not read is as good as none.
+        Err(error) if error.is_not_found() || error.is_denied() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn state_of(store: &mut Xenstore, path: &str) -> Result<Option<Frontend>, xenstore::Error> {
+    let value = read_optional(store, path)?;
+    Ok(value.map(|text| XenbusState::parse(&text).map_or(Frontend::Garbage, Frontend::State)))
+}
+
+/// Writes a node that exists and says something else. One that is gone is not made again: its directory was removed.
+pub(super) fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> Result<(), xenstore::Error> {
+    not_fatal(store.transaction(|tx| match tx.read(path) {
+        Ok(old) if old == value.as_bytes() => Ok(()),
+        Ok(_) => tx.write(path, value),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }))
+}
+
+/// Moves a node from one state to the next, unless somebody else has moved it.
+pub(super) fn replace(
+    store: &mut Xenstore,
+    path: &str,
+    from: XenbusState,
+    to: XenbusState,
+) -> Result<(), xenstore::Error> {
+    not_fatal(store.transaction(|tx| match tx.read(path) {
+        Ok(old) if old == from.digit().as_bytes() => tx.write(path, to.digit()),
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }))
+}
