@@ -21,7 +21,7 @@ impl Worker {
         self.ring.push(ticket, &Answer::TASK_DONE);
     }
 
-    /// The commands of the unit are answered first, then the reset: by [`Resets`], when the device has done it.
+    /// The commands of the unit are answered first, then the reset, when the device has done it (`resets.rs`).
     pub(super) fn reset(&mut self, ticket: Ticket, lun: usize) {
         while let Some(tag) = self.table.find(|p| p.lun == lun) {
             self.answer_early(tag, HostStatus::RESET);
