@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
+use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE, WireRequest};
 use pvscsi_sim::frontend::{self, GuestBuffer, Reply};
 
 use crate::raw_guest::{RawGuest, abort, nothing};
@@ -86,10 +86,31 @@ fn an_abort_of_nothing_works() {
         // Never used, so the nexus that Linux repeats is 0:0:0 for all of them: there is no such unit.
         assert_eq!(vhost.reply().rslt, 0x0001_0000);
     }
+    vhost.frontend.reset(frontend::Nexus { channel: 0, id: 1, lun: 9 }).unwrap();
+    assert_eq!(vhost.reply().rslt, 0x0001_0000, "nor is there a unit to reset");
     let command = vhost.send(lun(0), &COMPLETE, DIRECTION_NONE, GuestBuffer::default());
     assert_eq!(vhost.reply().rslt, 0);
     vhost.frontend.abort(command).unwrap();
     assert_eq!(vhost.reply().rslt, DONE, "it is not running: what the guest wants");
+}
+
+#[test]
+fn an_abort_finds_requests_of_its_own_unit_only() {
+    let (mut vhost, remote) = vhost(KINDS[0]);
+    let mut guest = RawGuest::of(&mut vhost);
+    let mut command = nothing(lun(0));
+    command.cmnd[..6].copy_from_slice(&HOLD);
+    guest.put(&command);
+    guest.show(1);
+    wait_until("the unit has it", || remote.held() == 1);
+    guest.put(&WireRequest { rqid: 1, ..abort(lun(1), 0) });
+    guest.show(2);
+    wait_until("the abort is answered", || guest.response(0).rslt == DONE);
+    assert_eq!(guest.response(0).rqid, 1);
+    assert_eq!(remote.held(), 1, "the other unit's request goes on");
+    remote.release();
+    let answers = guest.answers();
+    assert_eq!((answers[1].rqid, answers[1].rslt), (0, 0), "and is answered when it is done");
 }
 
 #[test]

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use pvscsi_backend::control::WorkerError;
 use pvscsi_guestmem::HeapPage;
-use pvscsi_ring::vscsiif::{REQ_PROD, RING_HEADER, VSCSIIF_SG_GRANT, WireRequest, WireSegment};
+use pvscsi_ring::vscsiif::{
+    DIRECTION_NONE, REQ_PROD, RING_HEADER, VSCSIIF_SG_GRANT, WireRequest, WireSegment,
+};
 use pvscsi_sim::{Access, Way};
 use pvscsi_xen::{DomId, GrantRef};
 use zerocopy::IntoBytes;
 
 use crate::raw_guest::{RawGuest, abort, assert_refused, indirect, inquiry, nothing, with_segments, write};
 use crate::scripted_lun::{HOLD, scripted_lun};
-use crate::vhost::{KINDS, Vhost, lun, wait_until};
+use crate::vhost::{KINDS, Vhost, lun, ram_disk, wait_until};
 
 /// Puts the bad request between two good ones: those have to be done, and it has to be refused.
 #[track_caller]
@@ -332,4 +334,23 @@ fn names_of_requests_are_echoed_whatever_they_are() {
     assert_eq!(names[..2], [7, 40_000], "the command, then the abort");
     names.sort_unstable();
     assert_eq!(names, [7, 7, 7, 40_000, 0xffff, 0xffff]);
+}
+
+/// A direction of "none" is believed, whatever the CDB and the grants would allow.
+#[test]
+fn memory_of_a_command_without_data_is_not_written() {
+    let mut vhost = Vhost::start(KINDS[0], vec![(lun(0), ram_disk())]);
+    let mut guest = RawGuest::of(&mut vhost);
+    let page = HeapPage::new();
+    page.share().copy_in(0, &[0xee; 4096]);
+    let segment = guest.segment(&page, Access::ReadWrite, 0, 4096);
+    let mut request = inquiry(lun(0), &[segment]);
+    request.sc_data_direction = DIRECTION_NONE;
+    let answers = guest.ask(&[request, nothing(lun(0))]);
+    assert_ne!(answers[0].rslt, 0, "INQUIRY without a way for its data");
+    assert_eq!((answers[1].rslt, answers[1].sense_len), (0, 0), "a good answer has no sense data");
+    let mut bytes = [0; 4096];
+    page.share().copy_out(0, &mut bytes);
+    assert_eq!(bytes, [0xee; 4096]);
+    guest.domain.try_revoke(GrantRef(segment.gref)).unwrap();
 }
