@@ -94,6 +94,11 @@ same scsi_debug-inquiry-unaltered $INQUIRY "$(sg_inq -r $SG | md5sum | cut -d' '
 same scsi_debug-vpd-83-unaltered $VPD83 "$(sg_vpd -r -p 0x83 $SG | md5sum | cut -d' ' -f1)"
 same scsi_debug-vpd-b0-unaltered $VPDB0 "$(sg_vpd -r -p 0xb0 $SG | md5sum | cut -d' ' -f1)"
 data scsi_debug
+# Through the guest's error handling, our RESET and the host's sg driver to the device; it works afterwards.
+if [ "${lab_only:-}" != scsi_debug ]; then
+	check scsi_debug-reset sg_reset -d $SG
+	check scsi_debug-ready-after-reset within 5 sg_turs $SG
+fi
 sg_copy scsi_debug
 filesystem scsi_debug
 if [ "${lab_only:-}" != scsi_debug ]; then
