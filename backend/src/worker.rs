@@ -231,9 +231,7 @@ impl Worker {
             match list {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => {
-                    let Found::Pending(Pending { ticket, .. }) = self.table.complete(tag) else {
-                        unreachable!("just inserted")
-                    };
+                    let Pending { ticket, .. } = self.withdraw(tag);
                     return self.refuse(ticket, &refusal);
                 }
                 Err(_) => return self.refuse_memory(tag),
@@ -246,9 +244,7 @@ impl Worker {
         if pending.total > 0 {
             let Ok(len) = usize::try_from(pending.total) else { unreachable!("at most 512 KiB") };
             let Some(buffer) = self.pool.take(start_of(segments), len) else {
-                let Found::Pending(Pending { ticket, .. }) = self.table.complete(tag) else {
-                    unreachable!("just inserted")
-                };
+                let Pending { ticket, .. } = self.withdraw(tag);
                 return self.answer_busy(ticket);
             };
             pending.buffer = Some(buffer);
@@ -366,11 +362,17 @@ impl Worker {
     }
 
     fn refuse_memory(&mut self, tag: Tag) {
+        let Pending { ticket, .. } = self.withdraw(tag);
+        self.refuse(ticket, &"its memory is not granted, or not this way");
+    }
+
+    /// Takes back a request that no device has: its slot and its buffer are free, its answer is owed.
+    fn withdraw(&mut self, tag: Tag) -> Pending {
         let Found::Pending(mut pending) = self.table.complete(tag) else { unreachable!("its guest waits") };
         if let Some(buffer) = pending.buffer.take() {
             self.pool.give_back(buffer);
         }
-        self.refuse(pending.ticket, &"its memory is not granted, or not this way");
+        pending
     }
 
     /// No room: the guest may try again (SAM-5, 5.3.1, BUSY).
@@ -383,6 +385,13 @@ impl Worker {
             self.leaving.iter().map(|(_, by)| *by).chain(self.stop_at).chain(self.resets.first_due()).min();
         first.map(|by| by.saturating_duration_since(Instant::now()))
     }
+}
+
+/// Reactor owner of a unit.
+fn owner_of(unit: usize) -> u32 {
+    let owner = u32::try_from(unit).ok().and_then(|unit| unit.checked_add(FIRST_LUN));
+    let Some(owner) = owner else { unreachable!("unit {unit}") };
+    owner
 }
 
 fn token(owner: u32) -> Token {

@@ -5,9 +5,8 @@ use std::time::Instant;
 use pvscsi_ring::{Answer, Nexus, Ticket};
 use pvscsi_sg::{HostStatus, LogicalUnit, Outcome, SamStatus, Sense, Tag};
 
-use super::{DRAIN, FIRST_LUN, ORDERS, Worker, deadline, push, token};
+use super::{DRAIN, ORDERS, Worker, deadline, owner_of, push, token};
 use crate::control::{News, Order};
-use crate::pending::Found;
 
 impl Worker {
     /// The command is answered first, then the abort. The device keeps what it has: nothing in user space can take a single
@@ -36,17 +35,7 @@ impl Worker {
     pub(super) fn answer_early(&mut self, tag: Tag, host: HostStatus) {
         let fresh = self.fresh.contains(&tag);
         self.fresh.retain(|other| *other != tag);
-        let mut pending = if fresh {
-            let Found::Pending(pending) = self.table.complete(tag) else {
-                unreachable!("fresh requests are pending")
-            };
-            pending
-        } else {
-            self.table.orphan(tag)
-        };
-        if let Some(buffer) = pending.buffer.take() {
-            self.pool.give_back(buffer);
-        }
+        let pending = if fresh { self.withdraw(tag) } else { self.table.orphan(tag) };
         let outcome = Outcome {
             status: SamStatus::TASK_ABORTED,
             sense: Sense::NONE,
@@ -57,13 +46,7 @@ impl Worker {
 
     pub(super) fn add_lun(&mut self, nexus: Nexus, unit: Box<dyn LogicalUnit>) {
         match self.luns.add(nexus, unit) {
-            Ok(index) => {
-                let Some(owner) = u32::try_from(index).ok().and_then(|index| index.checked_add(FIRST_LUN))
-                else {
-                    unreachable!("unit {index}")
-                };
-                self.luns.get(index).unit.attach(owner);
-            }
+            Ok(index) => self.luns.get(index).unit.attach(owner_of(index)),
             Err(_) => unreachable!("the control plane keeps addresses apart"),
         }
     }
@@ -121,9 +104,7 @@ impl Worker {
         };
         loop {
             let Some(index) = self.luns.leaving().find(|index| idle(self, index)) else { return };
-            if let Some(owner) = u32::try_from(index).ok().and_then(|index| index.checked_add(FIRST_LUN)) {
-                self.reactor.cancel(owner);
-            }
+            self.reactor.cancel(owner_of(index));
             self.luns.remove(index);
         }
     }
