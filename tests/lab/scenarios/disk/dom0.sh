@@ -17,16 +17,14 @@ if [ "$BACKEND" = kernel ]; then
 	lio_up $DISK $HCTL
 	vhost $D 0
 	vdev $D 0 0 $NAA:0 0:0:0:0
+	vgo $D 0
 else
 	guest g
 	check scsiback-not-loaded no_scsiback
-	vhost $D 0
-	vdev $D 0 0 $HCTL 0:0:0:0
-	vdev $D 0 1 file:/srv/disk.img 0:0:1:0
-	vdev $D 0 2 ram:32M 0:0:2:0
+	# As the README has it.
+	check attached-by-hand sh /mnt/lib/attach-by-hand.sh g $HCTL 0:0:0:0 file:/srv/disk.img 0:0:1:0 ram:32M 0:0:2:0
 	serve $D
 fi
-vgo $D 0
 xl unpause g
 
 if [ "$BACKEND" = ours ]; then
