@@ -9,6 +9,7 @@ mod control;
 mod hostile;
 mod io;
 mod lifecycle;
+mod overdue;
 mod raw_guest;
 mod scripted_lun;
 mod vhost;

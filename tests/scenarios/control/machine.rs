@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -36,6 +37,7 @@ pub struct Machine {
     pub domain: Domain,
     pub guest: Option<LinuxGuest>,
     pub toolstack: Xenstore,
+    limits: TimeLimits,
     server: Option<ServerThread>,
     pub log: Log,
 }
@@ -50,6 +52,11 @@ struct ServerThread {
 impl Machine {
     /// Boots the guest, without devices, and starts the server.
     pub fn new() -> Self {
+        Self::with_limits(TimeLimits::default())
+    }
+
+    /// The same, with other time limits.
+    pub fn with_limits(limits: TimeLimits) -> Self {
         let domid = DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed));
         let (xen, store) = (Hypervisor::new(), Store::new());
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
@@ -61,6 +68,7 @@ impl Machine {
             store,
             domid,
             toolstack,
+            limits,
             server: None,
             log: Log::default(),
         };
@@ -72,7 +80,7 @@ impl Machine {
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "there is a server");
         let connection = self.store.connect(DOM0);
-        let (xen, domid, log) = (self.xen.clone(), self.domid, self.log.clone());
+        let (xen, limits, domid, log) = (self.xen.clone(), self.limits, self.domid, self.log.clone());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let stop = Arc::new(EventFd::from_flags(flags).unwrap());
         let (ready, started) = channel();
@@ -82,7 +90,7 @@ impl Machine {
                 let subscriber =
                     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
                 tracing::subscriber::with_default(subscriber, || {
-                    serve(&xen, domid, connection, &ready, stop.as_fd())
+                    serve(platform(&xen, limits), domid, connection, &ready, stop.as_fd())
                 })
             }
         };
@@ -199,20 +207,20 @@ impl Drop for Machine {
 }
 
 fn serve(
-    xen: &Hypervisor,
+    platform: Platform,
     domid: DomId,
     connection: UnixStream,
     ready: &Sender<()>,
     stop: std::os::fd::BorrowedFd<'_>,
 ) -> Result<(), ServeError> {
     let store = Xenstore::from_stream(connection).expect("a socket that does not block");
-    let mut server = Server::new(domid, store, platform(xen))?;
+    let mut server = Server::new(domid, store, platform)?;
     ready.send(()).expect("the test waits for it");
     server.run(stop)
 }
 
 /// The simulated Xen in place of Linux's devices.
-pub fn platform(xen: &Hypervisor) -> Platform {
+pub fn platform(xen: &Hypervisor, limits: TimeLimits) -> Platform {
     let (for_grants, for_events) = (xen.clone(), xen.clone());
     Platform {
         grants: Box::new(move |domid| {
@@ -222,6 +230,7 @@ pub fn platform(xen: &Hypervisor) -> Platform {
             Ok(Box::new(for_events.bind_interdomain(DOM0, domid, port)?) as Box<dyn EventChannel>)
         }),
         reactor: ReactorKind::Auto,
+        limits,
     }
 }
 
