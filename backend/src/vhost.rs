@@ -23,7 +23,7 @@ use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
 mod devices;
 mod nodes;
 
-use nodes::{einval, not_fatal, read_optional, replace, state_of, write_if_there};
+use nodes::{drop_error, einval, not_fatal, read_optional, replace, state_of, write_if_there};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
@@ -362,6 +362,7 @@ impl Vhost {
         self.worker = Some(worker);
         self.scan(context)?;
         self.advance(context, own, XenbusState::Connected)?;
+        drop_error(&mut context.store, &format!("error/{}/error", self.path))?;
         self.say(&format_args!("connected, {} units", self.served.len()));
         Ok(())
     }

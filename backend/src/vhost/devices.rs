@@ -2,9 +2,9 @@
 
 use pvscsi_ring::Nexus;
 use pvscsi_sg::{Hctl, LogicalUnit};
-use pvscsi_xen::xenstore::Nodes;
+use pvscsi_xen::xenstore::{self, Nodes};
 
-use super::nodes::{read_optional, replace, state_of, write_if_there};
+use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
 use super::{Context, Fault, Trouble, Vhost, fault};
 use crate::pdev::PDev;
 use crate::xenbus::{DevStep, Frontend, XenbusState, dev_step};
@@ -17,6 +17,7 @@ impl Vhost {
             Err(error) if error.is_not_found() => Vec::new(),
             names => names?,
         };
+        self.drop_old_errors(context, &devices, &names)?;
         for name in names {
             let path = format!("{devices}/{name}");
             let Some(Frontend::State(state)) = state_of(&mut context.store, &format!("{path}/state"))? else {
@@ -42,6 +43,22 @@ impl Vhost {
         Ok(())
     }
 
+    /// What was wrong with devices that the toolstack has removed since is of no use any more: their names never come again.
+    fn drop_old_errors(
+        &self,
+        context: &mut Context,
+        devices: &str,
+        there: &[String],
+    ) -> Result<(), xenstore::Error> {
+        let told = match context.store.list(&format!("error/{devices}")) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            told => told?,
+        };
+        told.iter()
+            .filter(|name| !there.contains(name))
+            .try_for_each(|name| drop_error(&mut context.store, &format!("error/{devices}/{name}")))
+    }
+
     /// Writes what became of a device; `true` when it is in the state wanted.
     fn settle(
         &mut self,
@@ -51,7 +68,10 @@ impl Vhost {
         wanted: XenbusState,
     ) -> Result<bool, Trouble> {
         let state = match outcome {
-            Ok(()) => wanted,
+            Ok(()) => {
+                drop_error(&mut context.store, &format!("error/{path}"))?;
+                wanted
+            }
             Err(Trouble::Fault(Fault(text))) => {
                 self.say(&text);
                 self.write_error(context, &format!("error/{path}/error"), &text)?;

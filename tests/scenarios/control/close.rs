@@ -71,6 +71,13 @@ fn a_frontend_that_closes_because_we_did_finds_us_closed_for_a_second() {
     machine.until_state(0, "2");
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(machine.written("0/state"), "1 2 5 6 2");
+    assert_ne!(machine.error("0"), "");
+    frontend.publish_ring();
+    frontend.write("state", "3");
+    machine.until_state(0, "4");
+    assert_eq!(machine.error("0"), "", "what was wrong is over");
+    frontend.write("state", "6");
+    machine.until_state(0, "2");
 }
 
 #[test]
