@@ -155,6 +155,9 @@ mod tests {
         {
             assert_eq!(parse(path), PDev::Node(path.into()));
         }
+        // The kernel's backend cuts names at 31 bytes.
+        let long = format!("/dev/disk/by-id/scsi-{}", "3".repeat(200));
+        assert_eq!(parse(&long).to_string(), long);
         assert_eq!(parse("file:/srv/disk.img"), PDev::File("/srv/disk.img".into()));
         assert_eq!(parse("ram:64M"), PDev::Ram(64 << 20));
         assert_eq!(parse("ram:512"), PDev::Ram(512));
