@@ -78,7 +78,7 @@ pub struct Vhost {
     ending: bool,
     /// When a frontend that closed because we did is waited for anew.
     anew_at: Option<Instant>,
-    /// A 7 or 5 of the toolstack's that the frontend does not follow, and how long it may take.
+    /// A 7 or 5 of the toolstack's, or an 8 of ours, that the frontend does not follow, and how long it may take.
     unheard: Option<(XenbusState, Instant)>,
     /// "domain N vhost M", for messages.
     name: String,
@@ -223,9 +223,10 @@ impl Vhost {
 
     /// The toolstack's wish in our own node waits for the frontend, but not for ever.
     fn mind_unheard(&mut self, seen: Seen, patience: Duration) {
-        let asked = seen.connected && matches!(seen.own, XenbusState::Reconfiguring | XenbusState::Closing);
+        use XenbusState::{Closing, Reconfigured, Reconfiguring};
+        let asked = seen.connected && matches!(seen.own, Reconfiguring | Reconfigured | Closing);
         let wish = asked.then_some(seen.own);
-        if wish != self.unheard.map(|(state, _)| state) {
+        if seen.late || wish != self.unheard.map(|(state, _)| state) {
             self.unheard = wish.and_then(|state| Some((state, Instant::now().checked_add(patience)?)));
         }
     }
@@ -271,6 +272,7 @@ impl Vhost {
                 self.scan(context)?;
                 Ok(self.advance(context, own, XenbusState::Reconfigured)?)
             }
+            Step::Settle => Ok(self.advance(context, own, XenbusState::Connected)?),
             Step::Close => {
                 self.disconnect();
                 Ok(self.set_state(context, XenbusState::Closing)?)

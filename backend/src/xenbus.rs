@@ -82,7 +82,7 @@ pub struct Seen {
     pub online: bool,
     /// A worker serves the ring.
     pub connected: bool,
-    /// The frontend has had its time to follow a 7 or 5 in our own state.
+    /// The frontend has had its time to follow a 7, 8 or 5 in our own state.
     pub late: bool,
 }
 
@@ -97,6 +97,9 @@ pub enum Step {
     Connect,
     /// The frontend has the units: theirs become 4, and the host's.
     Confirm,
+    /// The frontend does not come for the units: they stay as they are, and the host's state becomes 4, for toolstacks that find
+    /// an 8 not ready.
+    Settle,
     /// Let go of the ring, state 5.
     Close,
     /// Let go of the ring, state 6.
@@ -126,6 +129,7 @@ pub fn step(seen: Seen) -> Step {
         match seen.own {
             // Found by a frontend that comes round to it later, an 8 adds the units in its eyes too.
             S::Reconfiguring => return Step::Reconfigure,
+            S::Reconfigured if seen.frontend == Frontend::State(S::Connected) => return Step::Settle,
             S::Closing => return Step::EndClosed,
             _ => {}
         }
@@ -327,8 +331,9 @@ mod tests {
             ..seen(own, S::Connected, connected)
         };
         assert_eq!(step(late(S::Reconfiguring, true)), Step::Reconfigure);
+        assert_eq!(step(late(S::Reconfigured, true)), Step::Settle);
         assert_eq!(step(late(S::Closing, true)), Step::EndClosed);
-        for own in [S::Connected, S::Reconfigured, S::Closed] {
+        for own in [S::Connected, S::Closed] {
             assert_eq!(step(late(own, true)), Step::Rest);
         }
         assert_eq!(step(late(S::Closing, false)), Step::Rest, "there is no ring to let go of");
