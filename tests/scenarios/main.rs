@@ -5,6 +5,8 @@
 
 mod abort;
 mod actions;
+mod alone;
+mod bad_requests;
 mod control;
 mod hostile;
 mod io;
