@@ -13,5 +13,6 @@ mod io;
 mod lifecycle;
 mod raw_guest;
 mod scripted_lun;
+mod threads;
 mod vhost;
 mod windows;

@@ -1,5 +1,6 @@
 //! The server as a process: its start, its end, and what it leaves behind.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pvscsi_backend::serve::{ServeError, Server};
@@ -137,7 +138,7 @@ fn a_xenstored_that_goes_away_ends_the_server() {
     let mut machine = Machine::new();
     machine.attach(0, &[Dev::disk(0)]);
     machine.until_connected(0);
-    machine.store = Store::new();
+    machine.store = Arc::new(Store::new());
     let guest = machine.guest.take();
     let error = machine.wait_for_end().unwrap_err();
     assert!(matches!(error, ServeError::Store(_)), "{error}");
