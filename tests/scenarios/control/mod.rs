@@ -12,6 +12,7 @@ mod machine;
 mod process;
 mod raw;
 mod toolstack;
+mod vanish;
 
 use io::check_io;
 use machine::{Machine, eventually};
