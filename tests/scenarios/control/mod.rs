@@ -9,6 +9,7 @@ mod hotplug;
 mod io;
 mod legal;
 mod machine;
+mod neighbours;
 mod process;
 mod raw;
 mod toolstack;
