@@ -12,6 +12,7 @@ mod machine;
 mod neighbours;
 mod process;
 mod raw;
+mod texts;
 mod toolstack;
 mod vanish;
 

@@ -148,8 +148,9 @@ impl Host {
         let devices = format!("{}/vscsi-devs", self.otherend);
         for name in optional(store.list(&devices)).unwrap_or_default() {
             let state = read_number(store, &format!("{devices}/{name}/state"));
-            let v_dev = optional(store.read_str(&format!("{devices}/{name}/v-dev")));
-            let (Some(state), Some(nexus)) = (state, v_dev.as_deref().and_then(parse_v_dev)) else {
+            let v_dev = optional(store.read(&format!("{devices}/{name}/v-dev")));
+            let nexus = v_dev.and_then(|text| parse_v_dev(str::from_utf8(&text).ok()?));
+            let (Some(state), Some(nexus)) = (state, nexus) else {
                 continue;
             };
             if state == wanted
