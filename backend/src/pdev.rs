@@ -47,7 +47,7 @@ impl FromStr for PDev {
 
     fn from_str(text: &str) -> Result<Self, PDevError> {
         // A name that could forge a line of a log is none.
-        if text.chars().any(char::is_control) {
+        if text.chars().any(misleads) {
             return Err(PDevError::Form(text.into()));
         }
         if let Ok(hctl) = text.parse() {
@@ -81,6 +81,12 @@ impl fmt::Display for PDev {
             Self::Ram(bytes) => write!(f, "ram:{bytes}"),
         }
     }
+}
+
+/// Control characters, and those that end a line or turn the direction of what follows them (Unicode, UAX #9).
+fn misleads(character: char) -> bool {
+    let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
 }
 
 /// Bytes from a number with an optional K, M, G or T (powers of 1024).
@@ -180,6 +186,7 @@ mod tests {
             "\u{1F4BE}",
             "/dev/sda\nroot",
             "file:/a\u{7}",
+            "/dev/\u{202e}ads",
         ] {
             assert_eq!(refuse(text), PDevError::Form(text.into()));
         }

@@ -23,7 +23,7 @@ use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
 mod devices;
 mod nodes;
 
-use nodes::{drop_error, einval, not_fatal, read_optional, replace, state_of, write_if_there};
+use nodes::{drop_error, einval, not_fatal, read_optional, replace, shorten, state_of, write_if_there};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
@@ -143,7 +143,7 @@ impl Vhost {
     fn say(&mut self, text: &dyn std::fmt::Display) {
         if let Some(left_out) = self.limit.pass(Instant::now()) {
             let more = if left_out == 0 { String::new() } else { format!(" ({left_out} lines not logged)") };
-            info!("{}: {text}{more}", self.name);
+            info!("{}: {}{more}", self.name, shorten(text));
         }
     }
 
@@ -426,6 +426,6 @@ impl Vhost {
 
     fn write_error(&self, context: &mut Context, node: &str, text: &str) -> Result<(), xenstore::Error> {
         // "errno text", as the kernel's backends write it.
-        not_fatal(context.store.write(node, format!("{} {text}", einval())))
+        not_fatal(context.store.write(node, format!("{} {}", einval(), shorten(&text))))
     }
 }

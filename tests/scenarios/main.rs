@@ -5,6 +5,8 @@
 
 mod abort;
 mod actions;
+mod alone;
+mod bad_requests;
 mod control;
 mod hostile;
 mod io;
@@ -12,5 +14,6 @@ mod lifecycle;
 mod overdue;
 mod raw_guest;
 mod scripted_lun;
+mod threads;
 mod vhost;
 mod windows;

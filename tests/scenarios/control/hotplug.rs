@@ -32,6 +32,11 @@ fn units_come_and_go_while_others_work() {
     meanwhile(&mut machine, &mut reads, "dev-1", "6");
     assert_eq!(machine.written("0/state"), "1 2 4 7 8 4 7 8 4");
     assert_eq!(machine.written("0/vscsi-devs/dev-1/state"), "1 3 4 5 6");
+    assert_eq!(
+        machine.guest().host(0).flushed(),
+        [0],
+        "its cache was written back: SYNCHRONIZE CACHE ended well"
+    );
     assert_eq!(machine.frontend_value("0/vscsi-devs/dev-1/state"), "6");
     assert_eq!(read_result(machine.guest().host(0), nexus(1)), NO_CONNECT);
     let gone = machine.backend("0/vscsi-devs/dev-1");

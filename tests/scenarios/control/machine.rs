@@ -21,6 +21,7 @@ use pvscsi_xen::xenstore::Xenstore;
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
 use super::legal;
+use crate::threads::activity;
 
 /// Everything that a test waits for comes within this time, or the test fails.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -31,7 +32,7 @@ static NEXT_DOMID: AtomicU16 = AtomicU16::new(100);
 
 pub struct Machine {
     pub xen: Hypervisor,
-    pub store: Store,
+    pub store: Arc<Store>,
     pub domid: DomId,
     /// The guest as the hypervisor knew it, also when it is gone.
     pub domain: Domain,
@@ -57,8 +58,16 @@ impl Machine {
 
     /// The same, with other time limits.
     pub fn with_limits(limits: TimeLimits) -> Self {
+        Self::on(Hypervisor::new(), Arc::new(Store::new()), limits)
+    }
+
+    /// Another guest on the same host, with a server of its own. Both servers must have ended before either machine is dropped.
+    pub fn beside(&self) -> Self {
+        Self::on(self.xen.clone(), Arc::clone(&self.store), self.limits)
+    }
+
+    fn on(xen: Hypervisor, store: Arc<Store>, limits: TimeLimits) -> Self {
         let domid = DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed));
-        let (xen, store) = (Hypervisor::new(), Store::new());
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
         super::toolstack::make_domain(&mut toolstack, domid);
         let mut machine = Self {
@@ -150,6 +159,16 @@ impl Machine {
         self.wait_for_end().expect_err("a server without xenstore fails");
     }
 
+    /// Waits until the server has nothing to do any more: its thread sleeps, and is not woken.
+    pub fn until_at_rest(&self, rest: Duration) {
+        let thread = self.server.as_ref().expect("there is a server").thread.thread().name().expect("named");
+        eventually("the server rests", || {
+            let before = activity(thread);
+            thread::sleep(rest);
+            activity(thread) == before
+        });
+    }
+
     /// Threads of the process that serve this guest: one for each connected vhost.
     pub fn workers(&self) -> usize {
         let name = format!("domain {} ", self.domid);
@@ -180,7 +199,7 @@ impl Machine {
             assert_eq!(guest.complaints(), [], "what the guest complains about");
         }
         let backend = self.backend("");
-        legal::check(&backend, &self.store.history(&backend));
+        legal::check(&backend, &self.store.history(backend.trim_end_matches('/')));
         for (path, value) in self.store.dump() {
             let Some(vhost) = path.strip_prefix(&backend).and_then(|rest| rest.strip_suffix("/state")) else {
                 continue;
@@ -250,6 +269,11 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// The lines with this text in them.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 }
 
