@@ -26,6 +26,7 @@ mod pending;
 mod resets;
 pub mod serve;
 mod v2p;
+pub mod vdev;
 pub mod vhost;
 pub mod worker;
 pub mod xenbus;
