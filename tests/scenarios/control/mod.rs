@@ -13,6 +13,7 @@ mod neighbours;
 mod process;
 mod raw;
 mod texts;
+mod tools;
 mod toolstack;
 mod vanish;
 
