@@ -55,6 +55,11 @@ impl Vhost {
     /// With ring indices that start at `index`.
     pub fn start_at(kind: ReactorKind, index: u32, luns: Luns) -> Self {
         let SimVhost { frontend, worker } = SimVhost::start(kind, index, luns).unwrap();
+        Self::of(frontend, worker)
+    }
+
+    /// From its two ends.
+    pub fn of(frontend: LinuxFrontend, worker: WorkerHandle) -> Self {
         Self { frontend, taken_over: false, worker: Some(worker) }
     }
 
