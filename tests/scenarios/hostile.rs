@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use pvscsi_backend::control::WorkerError;
 use pvscsi_guestmem::HeapPage;
 use pvscsi_ring::vscsiif::{
-    DIRECTION_NONE, REQ_PROD, RING_HEADER, RSP_PROD, VSCSIIF_SG_GRANT, WireRequest, WireSegment,
+    DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE, REQ_PROD, RING_HEADER, RSP_PROD,
+    VSCSIIF_SG_GRANT, WireRequest, WireSegment,
 };
 use pvscsi_sim::{Access, Way};
 use pvscsi_xen::{DomId, GrantRef};
@@ -336,6 +337,42 @@ fn names_of_requests_are_echoed_whatever_they_are() {
     assert_eq!(names[..2], [7, 40_000], "the command, then the abort");
     names.sort_unstable();
     assert_eq!(names, [7, 7, 7, 40_000, 0xffff, 0xffff]);
+}
+
+/// The guest's memory is used the way that it said, and a disk does not do what that does not allow.
+#[test]
+fn a_direction_that_is_not_the_cdbs_moves_no_byte() {
+    for kind in KINDS {
+        let mut vhost = Vhost::with_disk(kind);
+        let mut guest = RawGuest::of(&mut vhost);
+        let page = HeapPage::new();
+        page.share().copy_in(0, &[0xee; 4096]);
+        let segment = guest.segment(&page, Access::ReadWrite, 0, 512);
+        for (opcode, direction) in [
+            (0x28, DIRECTION_TO_DEVICE),
+            (0x28, DIRECTION_NONE),
+            (0x2a, DIRECTION_FROM_DEVICE),
+            (0x2a, DIRECTION_NONE),
+        ] {
+            let mut request = write(lun(0), 1, &[segment]);
+            (request.cmnd[0], request.sc_data_direction) = (opcode, direction);
+            let answer = guest.ask(&[request])[0];
+            assert_eq!(
+                (answer.rslt, answer.residual_len),
+                (2, 512),
+                "{opcode:#x} {direction}: refused by the disk"
+            );
+            let mut data = [0; 4096];
+            page.share().copy_out(0, &mut data);
+            assert_eq!(data, [0xee; 4096], "{opcode:#x} {direction}");
+        }
+        let mut read = write(lun(0), 1, &[segment]);
+        (read.cmnd[0], read.sc_data_direction) = (0x28, DIRECTION_FROM_DEVICE);
+        assert_eq!(guest.ask(&[read])[0].rslt, 0);
+        let mut data = [0xff; 512];
+        page.share().copy_out(0, &mut data);
+        assert_eq!(data, [0; 512], "nothing was written to the disk");
+    }
 }
 
 /// A direction of "none" is believed, whatever the CDB and the grants would allow.
