@@ -1,10 +1,13 @@
 //! The name of a physical device, as it stands in a `p-dev` node: parsed, found, opened.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::disk::{
+    DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
+};
 use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice};
 
 /// What a guest's logical unit is made of.
@@ -114,6 +117,9 @@ pub enum PDevOpenError {
     /// The file or the memory is not to be had.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// No thread for the disk.
+    #[error("cannot start a thread for the disk: {0}")]
+    Thread(io::Error),
 }
 
 impl PDev {
@@ -127,15 +133,18 @@ impl PDev {
         match self {
             Self::Address(hctl) => Ok(Box::new(SgDevice::open(&locator.by_address(*hctl)?)?)),
             Self::Node(path) => Ok(Box::new(SgDevice::open(&locator.by_path(path)?)?)),
-            Self::File(path) => Ok(self.disk(Medium::open_file(path, false)?)),
-            Self::Ram(bytes) => Ok(self.disk(Medium::ram(*bytes)?)),
+            Self::File(path) => {
+                let disk = self.disk(Medium::open_file(path, false)?);
+                Ok(Box::new(ThreadedDisk::start(disk).map_err(PDevOpenError::Thread)?))
+            }
+            Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
         }
     }
 
-    fn disk(&self, medium: Medium) -> Box<dyn LogicalUnit> {
+    fn disk(&self, medium: Medium) -> EmulatedDisk {
         // The same name is the same disk to the guest, whenever and wherever it is opened.
         let identity = DiskIdentity::from_name(&self.to_string());
-        Box::new(EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS))
+        EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS)
     }
 }
 
@@ -152,6 +161,9 @@ mod tests {
         {
             assert_eq!(parse(path), PDev::Node(path.into()));
         }
+        // The kernel's backend cuts names at 31 bytes.
+        let long = format!("/dev/disk/by-id/scsi-{}", "3".repeat(200));
+        assert_eq!(parse(&long).to_string(), long);
         assert_eq!(parse("file:/srv/disk.img"), PDev::File("/srv/disk.img".into()));
         assert_eq!(parse("ram:64M"), PDev::Ram(64 << 20));
         assert_eq!(parse("ram:512"), PDev::Ram(512));

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pvscsi_backend::control::{Bell, WorkerHandle};
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::worker::Connection;
 use pvscsi_guestmem::SharedPage;
 use pvscsi_ring::BackRing;
@@ -96,6 +97,7 @@ fn watched(kind: ReactorKind, name: &str) -> (Vhost, Arc<Seen>) {
         events: Box::new(events),
         grants: Box::new(grants),
         luns: vec![(lun(0), ram_disk())],
+        limits: TimeLimits::default(),
     };
     let worker = WorkerHandle::start(name, connection, kind, Bell::new().unwrap()).unwrap();
     (Vhost::of(frontend, worker), seen)

@@ -252,7 +252,9 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
                 }
             });
             let end = Instant::now() + Duration::from_millis(400);
-            while Instant::now() < end && vhost.ended().is_none() {
+            // Longer on a machine that has no time for it.
+            let enough = |guest: &RawGuest| from == 0 || guest.req_prod > 160;
+            while (Instant::now() < end || !enough(&guest)) && vhost.ended().is_none() {
                 (0..16).for_each(|_| guest.put(&request));
                 guest.show(guest.req_prod);
                 if from > 0 {
@@ -263,7 +265,6 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
             over.store(true, Ordering::Relaxed);
         });
         if from > 0 {
-            assert!(guest.req_prod > 160, "{kind:?}: {} requests", guest.req_prod);
             assert!(vhost.ended().is_none(), "{kind:?}: indices were right all the time");
             assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0, "{kind:?}: it still serves");
         }

@@ -12,6 +12,7 @@ mod events;
 mod hostile;
 mod io;
 mod lifecycle;
+mod overdue;
 mod raw_guest;
 mod scripted_lun;
 mod threads;

@@ -105,3 +105,30 @@ fn a_bad_device_is_added_in_vain_and_harms_nobody() {
     assert!(machine.error("0/vscsi-devs/dev-1").contains("taken by dev-0"));
     check_io(machine.guest().host(0), nexus(0));
 }
+
+/// Their names never come again, so what was said of them would pile up.
+#[test]
+fn errors_go_with_their_reason() {
+    let mut machine = Machine::new();
+    machine.attach(0, &[Dev::disk(0), Dev::new("dev-1", "no device", "0:0:0:1")]);
+    machine.until_connected(0);
+    for number in 2..5 {
+        let name = format!("dev-{number}");
+        machine.add_device(0, &Dev::new(&name, "no device", "0:0:0:1"));
+        machine.until_connected(0);
+        assert_ne!(machine.error(&format!("0/vscsi-devs/{name}")), "");
+        let gone = machine.backend(&format!("0/vscsi-devs/{name}"));
+        machine.remove(&gone);
+    }
+    assert_ne!(machine.error("0/vscsi-devs/dev-1"), "", "its reason is still there");
+    machine.add_device(0, &Dev { name: "dev-5".into(), ..Dev::disk(1) });
+    machine.until_connected(0);
+    let errors = format!("/local/domain/0/error/backend/vscsi/{}/0/vscsi-devs/", machine.domid);
+    let told: Vec<_> = machine
+        .store
+        .dump()
+        .into_keys()
+        .filter_map(|path| Some(path.strip_prefix(&errors)?.to_owned()))
+        .collect();
+    assert_eq!(told, ["dev-1", "dev-1/error"]);
+}

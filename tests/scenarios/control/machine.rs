@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -37,6 +38,7 @@ pub struct Machine {
     pub domain: Domain,
     pub guest: Option<LinuxGuest>,
     pub toolstack: Xenstore,
+    limits: TimeLimits,
     server: Option<ServerThread>,
     pub log: Log,
 }
@@ -51,15 +53,20 @@ struct ServerThread {
 impl Machine {
     /// Boots the guest, without devices, and starts the server.
     pub fn new() -> Self {
-        Self::on(Hypervisor::new(), Arc::new(Store::new()))
+        Self::with_limits(TimeLimits::default())
+    }
+
+    /// The same, with other time limits.
+    pub fn with_limits(limits: TimeLimits) -> Self {
+        Self::on(Hypervisor::new(), Arc::new(Store::new()), limits)
     }
 
     /// Another guest on the same host, with a server of its own. Both servers must have ended before either machine is dropped.
     pub fn beside(&self) -> Self {
-        Self::on(self.xen.clone(), Arc::clone(&self.store))
+        Self::on(self.xen.clone(), Arc::clone(&self.store), self.limits)
     }
 
-    fn on(xen: Hypervisor, store: Arc<Store>) -> Self {
+    fn on(xen: Hypervisor, store: Arc<Store>, limits: TimeLimits) -> Self {
         let domid = DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed));
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
         super::toolstack::make_domain(&mut toolstack, domid);
@@ -70,6 +77,7 @@ impl Machine {
             store,
             domid,
             toolstack,
+            limits,
             server: None,
             log: Log::default(),
         };
@@ -81,7 +89,7 @@ impl Machine {
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "there is a server");
         let connection = self.store.connect(DOM0);
-        let (xen, domid, log) = (self.xen.clone(), self.domid, self.log.clone());
+        let (xen, limits, domid, log) = (self.xen.clone(), self.limits, self.domid, self.log.clone());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let stop = Arc::new(EventFd::from_flags(flags).unwrap());
         let (ready, started) = channel();
@@ -91,7 +99,7 @@ impl Machine {
                 let subscriber =
                     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
                 tracing::subscriber::with_default(subscriber, || {
-                    serve(&xen, domid, connection, &ready, stop.as_fd())
+                    serve(platform(&xen, limits), domid, connection, &ready, stop.as_fd())
                 })
             }
         };
@@ -218,20 +226,20 @@ impl Drop for Machine {
 }
 
 fn serve(
-    xen: &Hypervisor,
+    platform: Platform,
     domid: DomId,
     connection: UnixStream,
     ready: &Sender<()>,
     stop: std::os::fd::BorrowedFd<'_>,
 ) -> Result<(), ServeError> {
     let store = Xenstore::from_stream(connection).expect("a socket that does not block");
-    let mut server = Server::new(domid, store, platform(xen))?;
+    let mut server = Server::new(domid, store, platform)?;
     ready.send(()).expect("the test waits for it");
     server.run(stop)
 }
 
 /// The simulated Xen in place of Linux's devices.
-pub fn platform(xen: &Hypervisor) -> Platform {
+pub fn platform(xen: &Hypervisor, limits: TimeLimits) -> Platform {
     let (for_grants, for_events) = (xen.clone(), xen.clone());
     Platform {
         grants: Box::new(move |domid| {
@@ -241,6 +249,7 @@ pub fn platform(xen: &Hypervisor) -> Platform {
             Ok(Box::new(for_events.bind_interdomain(DOM0, domid, port)?) as Box<dyn EventChannel>)
         }),
         reactor: ReactorKind::Auto,
+        limits,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_sim::Hypervisor;
 use pvscsi_sim::store::{Counts, Store};
@@ -128,7 +129,8 @@ fn a_domain_that_does_not_exist_is_not_served() {
     let store = Store::new();
     store.write("/local/domain/7/name", "another");
     let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
-    let refused = Server::new(DomId(8), client, platform(&Hypervisor::new())).unwrap_err();
+    let refused =
+        Server::new(DomId(8), client, platform(&Hypervisor::new(), TimeLimits::default())).unwrap_err();
     assert!(matches!(refused, ServeError::NoDomain(DomId(8))), "{refused}");
     assert!(refused.to_string().contains("no domain 8"), "{refused}");
 }
