@@ -176,7 +176,7 @@ fn an_indirect_list_is_looked_at_once() {
 /// A wake-up that is lost on either side shows as an answer that does not come. PVSCSI_ROUND_TRIPS says how many there are.
 #[test]
 fn many_round_trips_lose_no_wake_up() {
-    let rounds = std::env::var("PVSCSI_ROUND_TRIPS").map_or(250_000, |text| text.parse::<u64>().unwrap());
+    let rounds = std::env::var("PVSCSI_ROUND_TRIPS").map_or(100_000, |text| text.parse::<u64>().unwrap());
     for kind in KINDS {
         let mut vhost = Vhost::with_disk(kind);
         for _ in 0..rounds / 2 {
