@@ -8,6 +8,7 @@ mod actions;
 mod alone;
 mod bad_requests;
 mod control;
+mod events;
 mod hostile;
 mod io;
 mod lifecycle;

@@ -61,6 +61,11 @@ impl Vhost {
     /// With time limits of its own.
     pub fn start_with(kind: ReactorKind, index: u32, luns: Luns, limits: TimeLimits) -> Self {
         let SimVhost { frontend, worker } = SimVhost::start(kind, index, luns, limits).unwrap();
+        Self::of(frontend, worker)
+    }
+
+    /// From its two ends.
+    pub fn of(frontend: LinuxFrontend, worker: WorkerHandle) -> Self {
         Self { frontend, taken_over: false, worker: Some(worker) }
     }
 

@@ -4,6 +4,7 @@
 
 mod close;
 mod connect;
+mod exhausted;
 mod hostile;
 mod hotplug;
 mod io;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     let filter = match EnvFilter::try_new(&cli.log) {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!("xen-pvscsi: --log {:?}: {error}", cli.log);
+            complain(format_args!("--log {:?}: {error}", cli.log));
             return ExitCode::from(2);
         }
     };
@@ -104,6 +104,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A line that cannot be written is lost; a complaint about it, to the same place, would end the process.
+        .log_internal_errors(false)
         .init();
     match cli.verb {
         Verb::Serve(arguments) => ended(serve(&arguments)),
@@ -119,8 +121,13 @@ fn ended<E: Display>(done: Result<(), E>) -> ExitCode {
 }
 
 fn failed(error: &dyn Display) -> ExitCode {
-    eprintln!("xen-pvscsi: {error}");
+    complain(format_args!("{error}"));
     ExitCode::FAILURE
+}
+
+/// One line for the user, if it can be written: a log that is full ends nothing.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "xen-pvscsi: {what}");
 }
 
 /// Help goes to standard output as it is; an error becomes one line.
@@ -132,7 +139,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let what = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-    eprintln!("xen-pvscsi: {}; xen-pvscsi --help says more", what.trim_start_matches("error: "));
+    complain(format_args!("{}; xen-pvscsi --help says more", what.trim_start_matches("error: ")));
     ExitCode::from(2)
 }
 
