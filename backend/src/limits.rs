@@ -85,6 +85,9 @@ pub struct TimeLimits {
     /// How much longer than its limit a command may be with the driver, which should have given it up, before its guest is
     /// answered without it.
     pub overdue: Duration,
+    /// How long our state stays at 2 at least. Toolstacks wait for exactly that, and look only when they hear of a change: one that
+    /// finds a 4 already goes on waiting.
+    pub announced: Duration,
     /// How long a frontend may take to follow a 7 or a 5 of the toolstack's. It empties its caches first, so this is longer than a
     /// slow SYNCHRONIZE CACHE.
     pub frontend: Duration,
@@ -102,6 +105,7 @@ impl Default for TimeLimits {
             other: hours,
             grace: Duration::from_secs(10),
             overdue: Duration::from_secs(10),
+            announced: Duration::from_millis(200),
             frontend: Duration::from_secs(60),
         }
     }

@@ -78,6 +78,8 @@ pub struct Vhost {
     ending: bool,
     /// When a frontend that closed because we did is waited for anew.
     anew_at: Option<Instant>,
+    /// Until when our 2 is to be seen, though the frontend is ready.
+    hold: Option<Instant>,
     /// A 7 or 5 of the toolstack's, or an 8 of ours, that the frontend does not follow, and how long it may take.
     unheard: Option<(XenbusState, Instant)>,
     /// "domain N vhost M", for messages.
@@ -134,6 +136,7 @@ impl Vhost {
             served: HashMap::new(),
             ending: false,
             anew_at: None,
+            hold: None,
             unheard: None,
             name: format!("domain {domid} vhost {number}"),
             limit: LogLimit::default(),
@@ -156,7 +159,7 @@ impl Vhost {
     /// When it is to be looked at though no node has changed.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.anew_at.into_iter().chain(self.unheard.map(|(_, by)| by)).min()
+        self.anew_at.into_iter().chain(self.hold).chain(self.unheard.map(|(_, by)| by)).min()
     }
 
     /// Looks at the nodes and does what they ask for.
@@ -169,6 +172,7 @@ impl Vhost {
             self.before = None;
         }
         for _ in 0..STEPS_AT_ONCE {
+            self.hold.take_if(|until| Instant::now() >= *until);
             // The frontend's state first: what it says may be its answer to a 7 or a 5 of the toolstack in our node, or to a 0 in
             // `online`, and is to be seen together with that.
             let frontend =
@@ -196,6 +200,9 @@ impl Vhost {
                 self.before = Some(seen.frontend)
                     .filter(|state| *state != Frontend::State(XenbusState::Unknown))
                     .or(self.before);
+                return Ok(Presence::There);
+            }
+            if next == Step::Connect && self.hold.is_some() {
                 return Ok(Presence::There);
             }
             debug!("vhost {}: {seen:?}: {next:?}", self.number);
@@ -336,6 +343,7 @@ impl Vhost {
             tx.write(&format!("{path}/feature-sg-grant"), MAX_SEGMENTS.to_string())?;
             tx.write(&format!("{path}/state"), XenbusState::InitWait.digit())
         })?;
+        self.hold = Instant::now().checked_add(context.platform.limits.announced);
         Ok(())
     }
 

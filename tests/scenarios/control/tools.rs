@@ -1,17 +1,19 @@
 //! The program's own toolstack: attach, detach and list, against the server and Linux in the guest.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::EventFd;
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::toolstack::list::{json, table};
 use pvscsi_backend::toolstack::spec::DeviceSpec;
 use pvscsi_backend::toolstack::{Attached, ToolError, Toolstack};
-use pvscsi_xen::xenstore::Xenstore;
+use pvscsi_xen::xenstore::{Nodes, Xenstore};
 
 use super::io::nexus;
 use super::machine::DOM0;
-use super::{Machine, check_io};
+use super::{Dev, Machine, check_io};
 
 fn spec(text: &str) -> DeviceSpec {
     text.parse().unwrap()
@@ -243,4 +245,49 @@ fn a_guest_that_does_not_let_go_keeps_its_device_unless_forced() {
     assert_eq!(nodes(&machine), <[String; 0]>::default());
     machine.expect_workers(0);
     machine.guest = guest;
+}
+
+/// libxl looks at the state when it hears of a change, and goes on only when that is the number it waits for.
+#[test]
+fn suses_toolstack_attaches_a_hundred_times() {
+    let mut machine =
+        Machine::with_limits(TimeLimits { announced: Duration::from_millis(100), ..TimeLimits::default() });
+    let wait_for = |store: &mut Xenstore, node: &str, wanted: &str| {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) {
+            let mut changed = false;
+            while store.next_event().unwrap().is_some() {
+                changed = true;
+            }
+            // It has other things to do as well.
+            std::thread::sleep(Duration::from_millis(5));
+            if changed && store.read_str(node).is_ok_and(|state| state == wanted) {
+                return true;
+            }
+            let mut fd = [PollFd::new(store.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fd, 100_u16).unwrap();
+        }
+        false
+    };
+    for round in 0..100 {
+        let state = machine.backend("0/state");
+        let mut store = Xenstore::from_stream(machine.store.connect(DOM0)).unwrap();
+        store.watch(&state, "libxl").unwrap();
+        let mut attached = |machine: &mut Machine, wanted: &str| {
+            let seen = std::thread::scope(|scope| {
+                let thread = scope.spawn(|| wait_for(&mut store, &state, wanted));
+                machine.until("the toolstack is done", |_| thread.is_finished());
+                thread.join().unwrap()
+            });
+            assert!(seen, "round {round}: the toolstack has not seen a {wanted}");
+        };
+        machine.attach(0, &[Dev::disk(0)]);
+        attached(&mut machine, "2");
+        machine.until_connected(0);
+        machine.detach(0);
+        attached(&mut machine, "6");
+        machine.delete(0);
+        // It has to hear of that before the next comes.
+        machine.guest().step();
+    }
 }
