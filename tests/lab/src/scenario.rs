@@ -173,9 +173,6 @@ pub fn boot(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Rec
     let share = dir.join("share");
     copy_files(&source(run.scenario)?, &share.join("scenario"))?;
     copy_files(&tools::lab_dir().join("lib"), &share.join("lib"))?;
-    // What the README tells a user to run.
-    let script = tools::lab_dir().join("../../docs/attach-by-hand.sh");
-    fs::copy(&script, share.join("lib/attach-by-hand.sh")).map_err(at(&script))?;
     let mut variables = format!("BACKEND={}\n", run.backend);
     run.variables.iter().for_each(|variable| variables.extend([variable, "\n"]));
     let env = share.join("env");
