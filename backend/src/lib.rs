@@ -25,6 +25,7 @@ pub mod pdev;
 mod pending;
 mod resets;
 pub mod serve;
+pub mod toolstack;
 mod v2p;
 pub mod vdev;
 pub mod vhost;

@@ -123,6 +123,20 @@ pub enum PDevOpenError {
 }
 
 impl PDev {
+    /// The device of the nodes `p-dev` and `p-devname`. Toolstacks put the address that a device had when it was attached into
+    /// the first and what the user wrote into the second: a path there names the same device after a renumbering.
+    ///
+    /// # Errors
+    ///
+    /// When `p-dev` is no name of a device.
+    pub fn from_nodes(p_dev: &str, p_devname: Option<&[u8]>) -> Result<Self, PDevError> {
+        let named = p_devname.and_then(|name| str::from_utf8(name).ok()?.parse().ok());
+        match (p_dev.parse()?, named) {
+            (Self::Address(_), Some(Self::Node(path))) => Ok(Self::Node(path)),
+            (p_dev, _) => Ok(p_dev),
+        }
+    }
+
     /// Finds and opens the device, in the thread whose credentials the worker will have.
     ///
     /// # Errors
@@ -139,6 +153,20 @@ impl PDev {
             }
             Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
         }
+    }
+
+    /// The address that a SCSI device has now; `None` for an emulated disk.
+    ///
+    /// # Errors
+    ///
+    /// [`PDevOpenError`] says what and where.
+    pub fn address(&self) -> Result<Option<Hctl>, PDevOpenError> {
+        let locator = Locator::default();
+        Ok(match self {
+            Self::Address(hctl) => Some(*hctl),
+            Self::Node(path) => Some(locator.address_of(&locator.by_path(path)?)?),
+            Self::File(_) | Self::Ram(_) => None,
+        })
     }
 
     fn disk(&self, medium: Medium) -> EmulatedDisk {
@@ -170,6 +198,23 @@ mod tests {
         for text in ["8:0:2:1", "/dev/sg3", "file:/srv/disk.img", "ram:512"] {
             assert_eq!(parse(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_users_own_path_outlives_an_address() {
+        let node = PDev::Node("/dev/disk/by-id/wwn-0x5".into());
+        let address = PDev::Address("8:0:2:1".parse().unwrap());
+        for (p_dev, name, expected) in [
+            ("8:0:2:1", Some("/dev/disk/by-id/wwn-0x5"), &node),
+            ("8:0:2:1", Some("8:0:2:1"), &address),
+            ("8:0:2:1", Some("sda"), &address),
+            ("8:0:2:1", None, &address),
+            ("/dev/disk/by-id/wwn-0x5", Some("/dev/sda"), &node),
+        ] {
+            assert_eq!(&PDev::from_nodes(p_dev, name.map(str::as_bytes)).unwrap(), expected);
+        }
+        assert!(PDev::from_nodes("sda", Some(b"/dev/sda")).is_err());
+        assert_eq!(PDev::from_nodes("8:0:2:1", Some(b"/dev/\xff")).unwrap(), address);
     }
 
     #[test]

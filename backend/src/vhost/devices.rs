@@ -92,7 +92,9 @@ impl Vhost {
         if let Some((other, _)) = self.served.iter().find(|(_, served)| **served == nexus) {
             return fault(format!("{name}: v-dev {v_dev} is taken by {other}"));
         }
-        let p_dev: PDev = p_dev.parse().or_else(|error| fault(format!("{name}: p-dev {error}")))?;
+        let p_devname = read_optional(&mut context.store, &format!("{path}/p-devname"))?;
+        let p_dev = PDev::from_nodes(&p_dev, p_devname.as_deref())
+            .or_else(|error| fault(format!("{name}: p-dev {error}")))?;
         let unit: Box<dyn LogicalUnit> = p_dev.open().or_else(|error| fault(format!("{name}: {error}")))?;
         let Some(worker) = &self.worker else { return fault(format!("{name}: the vhost is not connected")) };
         worker.add(nexus, unit);

@@ -14,6 +14,7 @@ mod neighbours;
 mod process;
 mod raw;
 mod texts;
+mod tools;
 mod toolstack;
 mod vanish;
 

@@ -1,6 +1,7 @@
 //! `xen-pvscsi`: arguments, logging, signals. What is done is in the library.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,7 +22,9 @@ use pvscsi_xen::{DomId, EventChannel, GrantTable};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// A userspace PVSCSI backend for Xen: gives a guest SCSI devices of this domain.
+mod tools;
+
+/// A userspace PVSCSI backend for Xen: gives guests SCSI devices of this domain.
 #[derive(Debug, Parser)]
 #[command(name = "xen-pvscsi", version, max_term_width = 100)]
 struct Cli {
@@ -40,6 +43,20 @@ enum Verb {
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
     /// when the command line is wrong.
     Serve(Serve),
+    /// Give a guest a device
+    ///
+    /// Makes the vhost with its first device. Waits until the backend has taken it up, and a few seconds for the guest. After an
+    /// error, or Ctrl-C, nothing of it is left. The exit status is 2 when the command line is wrong, 1 after another error.
+    Attach(tools::Attach),
+    /// Take a device from a guest
+    ///
+    /// Waits until the guest has let go of it; the vhost goes with its last device.
+    Detach(tools::Detach),
+    /// Show the devices of guests
+    ///
+    /// States are those of xenbus: 1 initialising, 2 waiting for the guest, 3 offered to it, 4 in use, 5 closing, 6 closed,
+    /// 7 and 8 changing.
+    List(tools::List),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
@@ -90,17 +107,22 @@ fn main() -> ExitCode {
         // A line that cannot be written is lost; a complaint about it, to the same place, would end the process.
         .log_internal_errors(false)
         .init();
-    let done = match cli.verb {
-        Verb::Serve(arguments) => serve(&arguments).map_err(|error| error.to_string()),
-        Verb::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(format_args!("{error}"));
-            ExitCode::FAILURE
-        }
+    match cli.verb {
+        Verb::Serve(arguments) => ended(serve(&arguments)),
+        Verb::Attach(arguments) => tools::attach(&arguments),
+        Verb::Detach(arguments) => tools::detach(&arguments),
+        Verb::List(arguments) => tools::list(&arguments),
+        Verb::Demo(options) => ended(demo::run(&options)),
     }
+}
+
+fn ended<E: Display>(done: Result<(), E>) -> ExitCode {
+    done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &dyn Display) -> ExitCode {
+    complain(format_args!("{error}"));
+    ExitCode::FAILURE
 }
 
 /// One line for the user, if it can be written: a log that is full ends nothing.
