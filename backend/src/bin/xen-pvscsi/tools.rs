@@ -55,7 +55,7 @@ fn run(work: impl FnOnce(&mut Toolstack<'_>) -> Result<(), ToolError>) -> ExitCo
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(ToolError::Interrupted)) => {
-            eprintln!("xen-pvscsi: interrupted; nothing is left half done");
+            super::complain(format_args!("interrupted; nothing is left half done"));
             ExitCode::from(INTERRUPTED)
         }
         Ok(Err(error)) => super::failed(&error),
@@ -69,7 +69,7 @@ pub fn attach(arguments: &Attach) -> ExitCode {
     let spec: DeviceSpec = match text.parse() {
         Ok(spec) => spec,
         Err(error) => {
-            eprintln!("xen-pvscsi: {error}");
+            super::complain(format_args!("{error}"));
             return ExitCode::from(2);
         }
     };
