@@ -23,7 +23,9 @@ use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
 mod devices;
 mod nodes;
 
-use nodes::{drop_error, einval, not_fatal, read_optional, replace, shorten, state_of, write_if_there};
+use nodes::{
+    drop_error, einval, is_of_request, not_fatal, read_optional, replace, shorten, state_of, write_if_there,
+};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
@@ -216,7 +218,7 @@ impl Vhost {
             self.before = if ahead { None } else { Some(seen.frontend) };
             match self.take(next, seen.own, context) {
                 Ok(()) => {}
-                Err(Trouble::Store(error)) if error.errno().is_some() => {
+                Err(Trouble::Store(error)) if is_of_request(&error) => {
                     // A directory that vanishes while we write to it brings an event of its own.
                     self.say(&error);
                     return Ok(Presence::There);

@@ -21,10 +21,16 @@ pub(super) fn shorten(text: &dyn std::fmt::Display) -> String {
     text
 }
 
-/// A refusal of xenstored is logged; a broken connection is an error.
+/// Whether only this request failed: it was refused, or could not be sent at all. The connection works on.
+pub(super) fn is_of_request(error: &xenstore::Error) -> bool {
+    use xenstore::Error as E;
+    matches!(error, E::System { .. } | E::UnknownError { .. } | E::BadPath { .. } | E::TooLong { .. })
+}
+
+/// A request that fails is logged; a broken connection is an error.
 pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenstore::Error> {
     match result {
-        Err(error) if error.errno().is_some() => {
+        Err(error) if is_of_request(&error) => {
             warn!("{error}");
             Ok(())
         }
@@ -35,8 +41,9 @@ pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenst
 pub(super) fn read_optional(store: &mut Xenstore, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
     match store.read(path) {
         Ok(value) => Ok(Some(value)),
-        // A node that we may not read is as good as none.
+        // A node that we may not read is as good as none, and so is one in a directory whose name leaves no room for its own.
         Err(error) if error.is_not_found() || error.is_denied() => Ok(None),
+        Err(xenstore::Error::BadPath { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

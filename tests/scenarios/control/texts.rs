@@ -69,6 +69,23 @@ fn texts_of_the_toolstack_are_checked_and_shown_in_a_harmless_form() {
     assert_harmless(&machine.log.text());
 }
 
+/// Xenstore's paths have a limit, and ours are longer than the device's own: one that we cannot name is not served, and no more.
+#[test]
+fn a_device_whose_name_leaves_no_room_is_its_own_trouble() {
+    for len in (1980..2040).step_by(4) {
+        let mut machine = Machine::new();
+        let name = "d".repeat(len);
+        machine.attach(0, &[Dev::disk(0), Dev::new(&name, "no device", "0:0:0:1"), Dev::disk(2)]);
+        machine.until("the others are served", |machine| {
+            ["dev-0", "dev-2"].iter().all(|dev| machine.value(&format!("0/vscsi-devs/{dev}/state")) == "4")
+        });
+        let host = machine.guest().host(0);
+        assert_eq!(host.units().iter().copied().collect::<Vec<_>>(), [nexus(0), nexus(2)], "{len}");
+        check_io(host, nexus(2));
+        assert!(machine.log.text().lines().all(|line| line.len() < 4000));
+    }
+}
+
 #[test]
 fn texts_of_the_guest_are_checked_and_shown_in_a_harmless_form() {
     let mut machine = Machine::new();
