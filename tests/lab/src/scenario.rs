@@ -22,6 +22,8 @@ pub enum Test {
     Disk,
     /// Killed guests, hostile guests, mistakes of the operator.
     Faults,
+    /// Devices of all kinds.
+    Classes,
     /// Devices that hang, and what the others of their vhost keep.
     Hang,
 }
@@ -33,6 +35,7 @@ impl Test {
             Self::Headers => None,
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
+            Self::Classes => Some("classes"),
             Self::Hang => Some("hang"),
         }
     }

@@ -1,0 +1,42 @@
+# Devices of all kinds, one after the other, attached to a guest that is at work: each must look as it does here. The driver of the
+# devices shows all of its devices as one kind, so each is attached while it is of its own.
+PATH=/tmp:$PATH
+scsi_debug_up dev_size_mb=16 delay=0 max_queue=64 removable=1
+DEBUG=/sys/bus/pseudo/drivers/scsi_debug
+
+guest g
+serve $D
+within 10 grep -q serving /var/log/pvscsi-$D.log
+xl unpause g
+check guest-is-up meets $D up 250
+
+# kind NAME TYPE TARGET: adds a device, gives it to the guest, and lets the guest look at it.
+kind() {
+	local host hctl sg
+	echo $2 > $DEBUG/ptype
+	[ $3 = 0 ] || echo 1 > $DEBUG/add_host
+	for host in $DEBUG/adapter$3/host*; do hctl=$(basename "$host" | tr -d hosts):0:0:0; done
+	within 10 ls -d /sys/bus/scsi/devices/$hctl/scsi_generic/sg*
+	sg=/dev/$(ls /sys/bus/scsi/devices/$hctl/scsi_generic)
+	check $1-attached xen-pvscsi attach g $sg 0:0:$3:0
+	xenstore-write /local/domain/$D/data/inquiry "$(sg_inq -r $sg 2> /dev/null | md5sum | cut -d' ' -f1)"
+	go $D $1
+	check $1-looked-at meets $D $1-done 100
+}
+go $D up
+kind disk 0 0
+kind tape 1 1
+kind optical 5 2
+kind changer 8 3
+kind enclosure 13 4
+
+# All that know the disk are to hear of it; the first command that comes is told.
+echo 0 > $DEBUG/ptype
+meets $D before-resize 100
+echo 1 > $DEBUG/virtual_gb
+go $D before-resize
+
+check guest-powers-off guest_gone g 250
+ended $SERVER 20
+same server-exits-0 0 "$STATUS"
+told g
