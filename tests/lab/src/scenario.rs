@@ -22,6 +22,8 @@ pub enum Test {
     Disk,
     /// Killed guests, hostile guests, mistakes of the operator.
     Faults,
+    /// Many devices, reloads and resets under verified I/O: nothing grows.
+    Endurance,
 }
 
 impl Test {
@@ -31,6 +33,7 @@ impl Test {
             Self::Headers => None,
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
+            Self::Endurance => Some("endurance"),
         }
     }
 }
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_test_has_its_scripts_and_its_list() {
-        for scenario in ["disk", "faults"] {
+        for scenario in ["disk", "faults", "endurance"] {
             let dir = source(scenario).unwrap();
             let list = fs::read_to_string(dir.join("checks")).unwrap();
             assert!(
