@@ -81,7 +81,7 @@ impl Default for Run<'_> {
             scenario: "",
             backend: Backend::Ours,
             keep: false,
-            limit: Duration::from_secs(600),
+            limit: Duration::from_secs(900),
             clock: Clock::Wall,
             pinned: false,
             variables: &[],

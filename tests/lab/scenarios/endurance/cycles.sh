@@ -9,8 +9,8 @@ comes_to() {
 }
 # In one go, for speed.
 is_at() {
-	AT=$(xenstore-read $dev/state $base/state /local/domain/$G/data/lab-at | tr '\n' ' ')
-	[ "$AT" = "$1 " ]
+	AT=$(xenstore-read $dev/state $base/state /local/domain/$G/data/lab-at)
+	[ "${AT//$'\n'/ }" = "$1" ]
 }
 
 # cycle N: names of devices are never used again.

@@ -18,19 +18,19 @@ watch_second() {
 		n=$((n + 1))
 		if within 20 fresh; then xenstore-write data/lab-at used-$n; else say "disk $n: $(fresh 2>&1)"; fi
 		within 60 no_second && xenstore-write data/lab-at gone-$n
+		[ $((n % 20)) != 0 ] || say "$n disks have come and gone after $(cut -d' ' -f1 /proc/uptime) s"
 	done
-	say "the guest used $n disks"
 }
 
-# reload N: the driver goes and comes again; data of before and of now is right.
+# reload N: the driver goes and comes again; the data is still right, and sometimes new data is, too.
 reload() {
 	away || { echo "it does not go away" && return 1; }
 	back_again
+	disk 1 || { echo "no disk 1" && return 1; }
 	disk 0 || { echo "no disk 0" && return 1; }
 	same_data $(($1 - 1)) || { echo "other data" && return 1; }
-	verify $DISK 64k 1m || return 1
+	[ $(($1 % 5)) != 0 ] || verify $DISK 64k 1m || return 1
 	mark $1
-	disk 1 || { echo "no disk 1" && return 1; }
 }
 mark() { pattern $1 262144 | dd of=$DISK bs=64k seek=64 conv=fsync 2> /dev/null; }
 same_data() { [ "$(pattern $1 262144 | md5sum)" = "$(dd if=$DISK bs=64k skip=64 count=4 2> /dev/null | md5sum)" ]; }
