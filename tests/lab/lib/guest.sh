@@ -32,5 +32,34 @@ verify() {
 		--direct=1 --ioengine=libaio --iodepth=16 --output-format=terse ${4:-}
 }
 
+# verifies NAME COMMAND...: a check that verifying DISK goes well again and again until the command succeeds; dom0 may look at
+# the number of rounds. Slowly, and seldom from the start, which costs most, or nothing else would get done.
+verifies() {
+	local name=$1 rounds=0
+	shift
+	until "$@"; do
+		verify $DISK 64k 1m "--rate_iops=20 --loops=4" > /tmp/verify 2>&1 ||
+			{ fail $name "round $rounds gave $?: $(cat /tmp/verify)" && return; }
+		rounds=$((rounds + 4))
+		xenstore-write data/lab-rounds $rounds
+	done
+	say "$name: $rounds rounds"
+	if [ $rounds -gt 4 ]; then pass $name; else fail $name "$rounds rounds only"; fi
+}
+
+# away: unloads the frontend. xenbus holds the driver as long as a device is bound to it, so the device goes first.
+away() {
+	local device
+	for device in /sys/bus/xen/drivers/vscsi/vscsi-*; do echo "${device##*/}" > /sys/bus/xen/drivers/vscsi/unbind; done
+	[ -z "$(ls /sys/bus/scsi/devices)" ] && rmmod xen-scsifront && [ ! -e /sys/module/xen_scsifront ]
+}
+back_again() { insmod /lib/modules/xen-scsifront.ko; }
+
+# complaints: what a guest's kernel says when its backend breaks the rules or a device fails.
+complaints() {
+	dmesg | grep -iE 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
+		-e 'task abort|rejecting|synchronize cache.*failed|offline|protocol error'
+}
+
 # pattern SEED BYTES: the same bytes for the same seed.
 pattern() { yes "the lab's pattern $1" | head -c "$2"; }

@@ -22,10 +22,16 @@ pub enum Test {
     Disk,
     /// Killed guests, hostile guests, mistakes of the operator.
     Faults,
+    /// Many devices, reloads and resets under verified I/O: nothing grows.
+    Endurance,
+    /// Guests that are saved and restored, or destroyed at each step; a device that is unplugged.
+    Lifetimes,
     /// Devices of all kinds.
     Classes,
     /// Devices that hang, and what the others of their vhost keep.
     Hang,
+    /// A hostile frontend on real grants and a real event channel.
+    Hostile,
 }
 
 impl Test {
@@ -35,8 +41,11 @@ impl Test {
             Self::Headers => None,
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
+            Self::Endurance => Some("endurance"),
+            Self::Lifetimes => Some("lifetimes"),
             Self::Classes => Some("classes"),
             Self::Hang => Some("hang"),
+            Self::Hostile => Some("hostile"),
         }
     }
 

@@ -64,28 +64,15 @@ marked() {
 		"$(dd if=$DISK bs=512 skip=4096 count=1954 2> /dev/null | md5sum)"
 }
 
-# away: xenbus holds the driver as long as a device is bound to it, so the device goes first.
-away() {
-	local device
-	for device in /sys/bus/xen/drivers/vscsi/vscsi-*; do echo "${device##*/}" > /sys/bus/xen/drivers/vscsi/unbind; done
-	[ -z "$(ls /sys/bus/scsi/devices)" ] && rmmod xen-scsifront && [ ! -e /sys/module/xen_scsifront ]
-}
-
 # reload N: takes the frontend away and loads it again; all disks must come back with their data.
 reload() {
 	disk 0 && mark scsi_debug $1
 	disk 1 && mark file $1
 	check reload-$1-away away
-	insmod /lib/modules/xen-scsifront.ko
+	back_again
 	check reload-$1-memory-back disk 2
 	check reload-$1-scsi_debug-back disk 0 && marked scsi_debug $1
 	check reload-$1-file-back disk 1 && marked file $1
-}
-
-# What a guest's kernel says when its backend breaks the rules or a device fails.
-complaints() {
-	dmesg | grep -iE 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
-		-e 'task abort|rejecting|synchronize cache.*failed|offline|protocol error'
 }
 
 check scsi_debug-there disk 0

@@ -1,0 +1,3 @@
+# Verifies until it is killed.
+disk 0
+verifies doomed-guest-verifies false
