@@ -22,6 +22,8 @@ pub enum Test {
     Disk,
     /// Killed guests, hostile guests, mistakes of the operator.
     Faults,
+    /// A guest that does what it likes to its ring, beside one that works.
+    Hostile,
 }
 
 impl Test {
@@ -31,6 +33,7 @@ impl Test {
             Self::Headers => None,
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
+            Self::Hostile => Some("hostile"),
         }
     }
 }
@@ -103,11 +106,11 @@ pub struct Record {
 /// # Errors
 ///
 /// When it cannot be booted at all, or has no list.
-pub fn judge(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Tally> {
+pub fn judge(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Tally> {
     let list = source(run.scenario)?.join("checks");
     let text = fs::read_to_string(&list).map_err(at(&list))?;
     let expected: Vec<&str> = text.lines().filter_map(|line| expected_name(line, run.backend)).collect();
-    let record = boot(run, image, program)?;
+    let record = boot(run, image, programs)?;
     let (mut tally, mut failures) = report::judge(&expected, &record.report);
     let broken = match record.end {
         End::PoweredOff => None,
@@ -153,7 +156,7 @@ fn source(scenario: &str) -> Outcome<PathBuf> {
 /// # Errors
 ///
 /// When it cannot be booted at all.
-pub fn boot(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Record> {
+pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Record> {
     let dir = tools::work_dir().join("runs").join(run.scenario);
     if dir.exists() {
         fs::remove_dir_all(&dir).map_err(at(&dir))?;
@@ -168,8 +171,8 @@ pub fn boot(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Rec
     run.variables.iter().for_each(|variable| variables.extend([variable, "\n"]));
     let env = share.join("env");
     fs::write(&env, variables).map_err(at(&env))?;
-    if let Some(program) = program {
-        fs::copy(program, share.join("xen-pvscsi")).map_err(at(program))?;
+    for program in programs {
+        fs::copy(program, share.join(program.file_name().unwrap_or_default())).map_err(at(program))?;
     }
     let log = dir.join("console.log");
     println!("{}: booting, console in {}", run.scenario, log.display());
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_test_has_its_scripts_and_its_list() {
-        for scenario in ["disk", "faults"] {
+        for scenario in ["disk", "faults", "hostile"] {
             let dir = source(scenario).unwrap();
             let list = fs::read_to_string(dir.join("checks")).unwrap();
             assert!(
