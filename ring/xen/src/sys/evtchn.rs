@@ -65,7 +65,7 @@ mod ioctl {
     nix::ioctl_readwrite_bad!(restrict_domid, super::IOCTL_EVTCHN_RESTRICT_DOMID, RestrictDomid);
 }
 
-/// One bound port on its own `/dev/xen/evtchn`, which can bind to no other guest. Closing it unbinds.
+/// One port on its own `/dev/xen/evtchn`; a backend's can bind to no other guest. Closing it unbinds.
 #[derive(Debug)]
 pub struct Evtchn {
     device: File,
@@ -83,7 +83,10 @@ impl Evtchn {
     ///
     /// What opening the device gives, or what the hypervisor says of the guest's port.
     pub fn bind(domid: DomId, remote_port: Port) -> io::Result<Self> {
-        let device = Self::open(domid)?;
+        let device = Self::open()?;
+        let mut restrict = RestrictDomid { domid: domid.0 };
+        // SAFETY: the kernel reads `restrict`, which lives across the call.
+        unsafe { ioctl::restrict_domid(device.as_raw_fd(), &raw mut restrict) }?;
         let mut bind = BindInterdomain { remote_domain: u32::from(domid.0), remote_port: remote_port.0 };
         // SAFETY: the kernel reads `bind`, which lives across the call.
         let port = unsafe { ioctl::bind_interdomain(device.as_raw_fd(), &raw mut bind) }?;
@@ -97,20 +100,16 @@ impl Evtchn {
     /// What opening the device gives, or that there is no port left.
     #[cfg(feature = "frontend")]
     pub fn offer(domid: DomId) -> io::Result<Self> {
-        let device = Self::open(domid)?;
+        // Not restricted: Linux then offers no port, and to dom0 it restricts nobody.
+        let device = Self::open()?;
         let mut bind = BindUnboundPort { remote_domain: u32::from(domid.0) };
         // SAFETY: the kernel reads `bind`, which lives across the call.
         let port = unsafe { ioctl::bind_unbound_port(device.as_raw_fd(), &raw mut bind) }?;
         Ok(Self::of(device, port))
     }
 
-    fn open(domid: DomId) -> io::Result<File> {
-        let device =
-            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(Self::PATH)?;
-        let mut restrict = RestrictDomid { domid: domid.0 };
-        // SAFETY: the kernel reads `restrict`, which lives across the call.
-        unsafe { ioctl::restrict_domid(device.as_raw_fd(), &raw mut restrict) }?;
-        Ok(device)
+    fn open() -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(Self::PATH)
     }
 
     fn of(device: File, port: i32) -> Self {

@@ -3,12 +3,13 @@
 use std::mem::offset_of;
 
 use pvscsi_ring::vscsiif::{SLOT_SIZE, WireRequest};
-use pvscsi_sim::hostile::{ACTION_BYTES, Action, Memory, Put};
+use pvscsi_sim::hostile::{ACTION_BYTES, Action, Index, Memory, Put};
 
 /// Actions in the longest list.
 const LONGEST: u64 = 200;
 
-/// The list of this number.
+/// The list of this number. Those with odd numbers leave the indices alone: the guest then knows which answers it has to get, and its
+/// ring lasts.
 pub fn list(seed: u64, number: u64) -> Vec<Action> {
     let mut random = seed ^ number.wrapping_mul(0xd134_2543_de82_ef95);
     let length = next(&mut random) % LONGEST;
@@ -18,6 +19,7 @@ pub fn list(seed: u64, number: u64) -> Vec<Action> {
             Action::from_bytes(bytes)
         })
         .filter(spares_own_links)
+        .filter(|action| number.is_multiple_of(2) || spares_indices(action))
         .collect()
 }
 
@@ -43,6 +45,14 @@ fn spares_own_links(action: &Action) -> bool {
     }
 }
 
+fn spares_indices(action: &Action) -> bool {
+    match *action {
+        Action::Put(Put { memory, .. }) | Action::Entry { memory, .. } => memory != Memory::Ring,
+        Action::Skip { .. } | Action::Jump { .. } | Action::Spoil { index: Index::RspProd, .. } => false,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +62,16 @@ mod tests {
         assert_eq!(list(1, 7), list(1, 7));
         assert_ne!(list(1, 7), list(1, 8));
         assert_ne!(list(1, 7), list(2, 7));
+    }
+
+    #[test]
+    fn only_even_lists_jump() {
+        let jumps = |first: u64| {
+            let lists = (first..200).step_by(2).flat_map(|number| list(1, number));
+            lists.filter(|action| matches!(action, Action::Jump { .. } | Action::Skip { .. })).count()
+        };
+        assert!(jumps(0) > 100);
+        assert_eq!(jumps(1), 0);
     }
 
     /// What the lab is to prove on the real hypervisor is among the first lists.

@@ -126,9 +126,8 @@ fn lists(vhost: &mut Vhost, seed: u64, first: u64, time: Duration) {
     while start.elapsed() < time {
         let list = list::list(seed, first + lists);
         LIST.store(first + lists, Ordering::Relaxed);
-        guest.run(&list, &mut Backend { ended: &mut || vhost.ended(), let_go: &mut || () });
+        actions += guest.run(&list, &mut Backend { ended: &mut || vhost.ended(), let_go: &mut || () });
         lists += 1;
-        actions += list.len();
         if !guest.start_over() {
             guest = vhost.reconnect(guest);
         }

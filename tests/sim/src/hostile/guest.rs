@@ -140,20 +140,23 @@ impl<X: GuestXen> HostileGuest<X> {
     }
 
     /// Does all of it, then waits until the backend has answered everything and shows that it still serves, LUN 0 among the rest;
-    /// or until it has given up the ring, which it may only when the indices in it were wrong.
+    /// or until it has given up the ring, which it may only when the indices in it were wrong. Gives how many actions it did.
     ///
     /// # Panics
     ///
     /// When the backend did anything that it must not.
-    pub fn run(&mut self, actions: &[Action], backend: &mut Backend<'_>) {
+    pub fn run(&mut self, actions: &[Action], backend: &mut Backend<'_>) -> usize {
+        let mut done = 0;
         for action in actions {
             self.act(action, backend);
+            done += 1;
             if self.has_ended(backend) {
                 break;
             }
         }
         self.settle(backend);
         self.judge_end();
+        done
     }
 
     /// Only indices that are wrong, and wrong by the numbers, end a backend.
