@@ -1,10 +1,13 @@
 //! The name of a physical device, as it stands in a `p-dev` node: parsed, found, opened.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::disk::{
+    DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
+};
 use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice};
 
 /// What a guest's logical unit is made of.
@@ -44,7 +47,7 @@ impl FromStr for PDev {
 
     fn from_str(text: &str) -> Result<Self, PDevError> {
         // A name that could forge a line of a log is none.
-        if text.chars().any(char::is_control) {
+        if text.chars().any(misleads) {
             return Err(PDevError::Form(text.into()));
         }
         if let Ok(hctl) = text.parse() {
@@ -80,6 +83,12 @@ impl fmt::Display for PDev {
     }
 }
 
+/// Control characters, and those that end a line or turn the direction of what follows them (Unicode, UAX #9).
+fn misleads(character: char) -> bool {
+    let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
+}
+
 /// Bytes from a number with an optional K, M, G or T (powers of 1024).
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
@@ -108,9 +117,26 @@ pub enum PDevOpenError {
     /// The file or the memory is not to be had.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// No thread for the disk.
+    #[error("cannot start a thread for the disk: {0}")]
+    Thread(io::Error),
 }
 
 impl PDev {
+    /// The device of the nodes `p-dev` and `p-devname`. Toolstacks put the address that a device had when it was attached into
+    /// the first and what the user wrote into the second: a path there names the same device after a renumbering.
+    ///
+    /// # Errors
+    ///
+    /// When `p-dev` is no name of a device.
+    pub fn from_nodes(p_dev: &str, p_devname: Option<&[u8]>) -> Result<Self, PDevError> {
+        let named = p_devname.and_then(|name| str::from_utf8(name).ok()?.parse().ok());
+        match (p_dev.parse()?, named) {
+            (Self::Address(_), Some(Self::Node(path))) => Ok(Self::Node(path)),
+            (p_dev, _) => Ok(p_dev),
+        }
+    }
+
     /// Finds and opens the device, in the thread whose credentials the worker will have.
     ///
     /// # Errors
@@ -121,15 +147,32 @@ impl PDev {
         match self {
             Self::Address(hctl) => Ok(Box::new(SgDevice::open(&locator.by_address(*hctl)?)?)),
             Self::Node(path) => Ok(Box::new(SgDevice::open(&locator.by_path(path)?)?)),
-            Self::File(path) => Ok(self.disk(Medium::open_file(path, false)?)),
-            Self::Ram(bytes) => Ok(self.disk(Medium::ram(*bytes)?)),
+            Self::File(path) => {
+                let disk = self.disk(Medium::open_file(path, false)?);
+                Ok(Box::new(ThreadedDisk::start(disk).map_err(PDevOpenError::Thread)?))
+            }
+            Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
         }
     }
 
-    fn disk(&self, medium: Medium) -> Box<dyn LogicalUnit> {
+    /// The address that a SCSI device has now; `None` for an emulated disk.
+    ///
+    /// # Errors
+    ///
+    /// [`PDevOpenError`] says what and where.
+    pub fn address(&self) -> Result<Option<Hctl>, PDevOpenError> {
+        let locator = Locator::default();
+        Ok(match self {
+            Self::Address(hctl) => Some(*hctl),
+            Self::Node(path) => Some(locator.address_of(&locator.by_path(path)?)?),
+            Self::File(_) | Self::Ram(_) => None,
+        })
+    }
+
+    fn disk(&self, medium: Medium) -> EmulatedDisk {
         // The same name is the same disk to the guest, whenever and wherever it is opened.
         let identity = DiskIdentity::from_name(&self.to_string());
-        Box::new(EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS))
+        EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS)
     }
 }
 
@@ -146,12 +189,32 @@ mod tests {
         {
             assert_eq!(parse(path), PDev::Node(path.into()));
         }
+        // The kernel's backend cuts names at 31 bytes.
+        let long = format!("/dev/disk/by-id/scsi-{}", "3".repeat(200));
+        assert_eq!(parse(&long).to_string(), long);
         assert_eq!(parse("file:/srv/disk.img"), PDev::File("/srv/disk.img".into()));
         assert_eq!(parse("ram:64M"), PDev::Ram(64 << 20));
         assert_eq!(parse("ram:512"), PDev::Ram(512));
         for text in ["8:0:2:1", "/dev/sg3", "file:/srv/disk.img", "ram:512"] {
             assert_eq!(parse(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_users_own_path_outlives_an_address() {
+        let node = PDev::Node("/dev/disk/by-id/wwn-0x5".into());
+        let address = PDev::Address("8:0:2:1".parse().unwrap());
+        for (p_dev, name, expected) in [
+            ("8:0:2:1", Some("/dev/disk/by-id/wwn-0x5"), &node),
+            ("8:0:2:1", Some("8:0:2:1"), &address),
+            ("8:0:2:1", Some("sda"), &address),
+            ("8:0:2:1", None, &address),
+            ("/dev/disk/by-id/wwn-0x5", Some("/dev/sda"), &node),
+        ] {
+            assert_eq!(&PDev::from_nodes(p_dev, name.map(str::as_bytes)).unwrap(), expected);
+        }
+        assert!(PDev::from_nodes("sda", Some(b"/dev/sda")).is_err());
+        assert_eq!(PDev::from_nodes("8:0:2:1", Some(b"/dev/\xff")).unwrap(), address);
     }
 
     #[test]
@@ -168,6 +231,7 @@ mod tests {
             "\u{1F4BE}",
             "/dev/sda\nroot",
             "file:/a\u{7}",
+            "/dev/\u{202e}ads",
         ] {
             assert_eq!(refuse(text), PDevError::Form(text.into()));
         }

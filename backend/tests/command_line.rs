@@ -26,6 +26,13 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["serve", "--domid", "guest1"], 2, &["'guest1'", "--domid"]);
     refused(&["serve", "--domid", "32752"], 2, &["32752", "32751"]);
     refused(&["serve", "--domid", "1", "--wait", "long"], 2, &["'long'", "auto"]);
+    refused(&["serve", "--domid", "1", "--timeout", "floppy=3"], 2, &["'floppy=3'", "disk", "tape"]);
+    refused(&["serve", "--domid", "1", "--timeout", "tape=0"], 2, &["'tape=0'", "604800"]);
+    refused(&["attach", "guest1", "sda", "0:0:0:0"], 2, &["pdev \"sda\""]);
+    refused(&["attach", "guest1", "/dev/sda", "0:0:0"], 2, &["vdev \"0:0:0\""]);
+    refused(&["attach", "guest1", "/dev/sda", "0:0:0:0,rw"], 2, &["option \"rw\""]);
+    refused(&["attach", "guest1", "/dev/sda", "0:0:0:0", "rw"], 2, &["option \"rw\""]);
+    refused(&["detach", "guest1", "0:0:0"], 2, &["'0:0:0'", "VDEV"]);
     refused(&["server"], 2, &["'server'"]);
     refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);
     refused(&["demo", "--size", "1k"], 2, &["'1k'", "16M"]);
@@ -33,7 +40,15 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
 
 #[test]
 fn a_host_without_xenstore_is_one_line_and_status_1() {
-    refused(&["serve", "--domid", "1"], 1, &["/no/such/xenstored", "xenstored run", "XENSTORED_PATH"]);
+    for verb in [
+        &["serve", "--domid", "1"][..],
+        &["attach", "1", "ram:1M", "0:0:0:0"],
+        &["detach", "1", "0:0:0:0"],
+        &["list"],
+        &["list", "--json", "1"],
+    ] {
+        refused(verb, 1, &["/no/such/xenstored", "xenstored run", "XENSTORED_PATH"]);
+    }
 }
 
 #[test]

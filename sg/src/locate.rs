@@ -127,6 +127,19 @@ impl Locator {
         self.by_number(class, major, minor, path)
     }
 
+    /// The address of the device with this sg node, as [`by_path`](Self::by_path) gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`LocateError::NotScsi`].
+    pub fn address_of(&self, sg_node: &Path) -> Result<Hctl, LocateError> {
+        let not_scsi = || LocateError::NotScsi(sg_node.into());
+        let name = sg_node.file_name().ok_or_else(not_scsi)?;
+        let device = std::fs::read_link(self.sys.join("class/scsi_generic").join(name).join("device"));
+        let device = device.map_err(|_| not_scsi())?;
+        device.file_name().and_then(|name| name.to_str()?.parse().ok()).ok_or_else(not_scsi)
+    }
+
     fn by_number(&self, class: &str, major: u64, minor: u64, path: &Path) -> Result<PathBuf, LocateError> {
         let device = self.sys.join("dev").join(class).join(format!("{major}:{minor}")).join("device");
         // A disk of another kind has a `device` too, but no SCSI address in it; a partition has none.

@@ -1,8 +1,11 @@
 //! Task management: bounded for the guest, whatever the device does.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE, WireRequest};
+use pvscsi_ring::vscsiif::{
+    DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE, RSP_PROD, VSCSIIF_ACT_SCSI_RESET, WireRequest,
+};
 use pvscsi_sim::frontend::{self, GuestBuffer, Reply};
 
 use crate::raw_guest::{RawGuest, abort, nothing};
@@ -12,6 +15,7 @@ use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, status, wait_unti
 const DONE: i32 = 0x2002;
 const FAILED: i32 = 0x2003;
 const BUSY: i32 = 0x08;
+const NO_CONNECT: u8 = 1;
 const ABORTED: u8 = 5;
 const RESET: u8 = 8;
 
@@ -226,6 +230,58 @@ fn a_reset_is_answered_when_the_device_has_done_it() {
             assert_eq!(replies, resets.map(|rqid| (rqid, rslt)), "{kind:?}");
             assert_eq!(remote.resets(), started + 1, "the second joins the first");
         }
+    }
+}
+
+/// The device is reset once for all of them, by one thread; other vhosts go on.
+#[test]
+fn a_ring_full_of_resets_is_one_reset_of_the_device() {
+    for kind in KINDS {
+        let mut other = Vhost::with_disk(kind);
+        let (mut vhost, remote) = vhost(kind);
+        remote.make_resettable();
+        let mut guest = RawGuest::of(&mut vhost);
+        for (round, rslt) in [DONE, FAILED, DONE].into_iter().enumerate() {
+            for rqid in 0..16 {
+                guest.put(&WireRequest { rqid, act: VSCSIIF_ACT_SCSI_RESET, ..nothing(lun(0)) });
+            }
+            guest.show(guest.req_prod);
+            wait_until("it is under way", || remote.resets() == round + 1);
+            assert_eq!(other.call(lun(0), &[0; 6], DIRECTION_NONE, GuestBuffer::default()).rslt, 0);
+            assert_eq!(
+                guest.page.load_u32(RSP_PROD, Ordering::Acquire),
+                guest.rsp_cons,
+                "none is answered yet"
+            );
+            remote.end_reset(rslt == DONE);
+            let answers: Vec<_> = guest.answers().iter().map(|answer| (answer.rqid, answer.rslt)).collect();
+            assert_eq!(answers, (0..16).map(|rqid| (rqid, rslt)).collect::<Vec<_>>());
+            assert_eq!(remote.resets(), round + 1);
+        }
+        assert_eq!(guest.ask(&[nothing(lun(1))])[0].rslt, 0);
+    }
+}
+
+/// The guest has no room to ask for an abort or a reset. The removal of the unit gives it its answers and its ring back.
+#[test]
+fn a_ring_full_of_hung_commands_is_freed_by_the_units_removal() {
+    for kind in KINDS {
+        let mut other = Vhost::with_disk(kind);
+        let (mut vhost, remote) = vhost(kind);
+        for _ in 0..16 {
+            vhost.send(lun(0), &HOLD, DIRECTION_FROM_DEVICE, GuestBuffer::contiguous(0, 4096));
+        }
+        wait_until("the unit has them", || remote.held() == 16);
+        assert!(vhost.frontend.abort(0).is_err(), "no room");
+        assert_eq!(other.call(lun(0), &[0; 6], DIRECTION_NONE, GuestBuffer::default()).rslt, 0);
+        vhost.remove(lun(0)).unwrap();
+        for rqid in 0..16 {
+            assert_ended(&vhost.reply(), rqid, NO_CONNECT);
+        }
+        disk_goes_on(&mut vhost, 3);
+        remote.release();
+        wait_until("dropped", || !remote.is_alive());
+        disk_goes_on(&mut vhost, 4);
     }
 }
 

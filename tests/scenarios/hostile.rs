@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use pvscsi_backend::control::WorkerError;
 use pvscsi_guestmem::HeapPage;
 use pvscsi_ring::vscsiif::{
-    DIRECTION_NONE, REQ_PROD, RING_HEADER, VSCSIIF_SG_GRANT, WireRequest, WireSegment,
+    DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE, REQ_PROD, RING_HEADER, RSP_PROD,
+    VSCSIIF_SG_GRANT, WireRequest, WireSegment,
 };
 use pvscsi_sim::{Access, Way};
 use pvscsi_xen::{DomId, GrantRef};
@@ -25,7 +26,7 @@ fn refused_among_good(guest: &mut RawGuest, bad: WireRequest, what: &str) {
 }
 
 /// Requests that make no sense whatever is granted.
-fn nonsense() -> Vec<(String, WireRequest)> {
+pub fn nonsense() -> Vec<(String, WireRequest)> {
     let mut all = Vec::new();
     let mut bad = |what: String, change: &dyn Fn(&mut WireRequest)| {
         let mut request = nothing(lun(0));
@@ -118,6 +119,37 @@ fn a_grant_withdrawn_under_a_command_is_that_commands_trouble() {
     }
 }
 
+/// Xen keeps a page for whoever has it mapped, so the guest only loses sight of it: the backend sees the old page, without what
+/// the guest has put in its place, and lets go of it at the end.
+#[test]
+fn a_ring_page_that_is_taken_back_or_replaced_harms_its_guest_only() {
+    for kind in KINDS {
+        let mut other = Vhost::with_disk(kind);
+        let mut vhost = Vhost::with_disk(kind);
+        let mut guest = RawGuest::of(&mut vhost);
+        assert_eq!(guest.ask(&[nothing(lun(0)); 3]).len(), 3);
+        let ring_ref = vhost.frontend.ring_ref();
+        guest.domain.force_revoke(ring_ref);
+        assert_eq!(guest.ask(&[nothing(lun(0)); 3]).len(), 3, "what is mapped is mapped");
+        // Another page under the same name, as if a ring had always been there.
+        let replaced = HeapPage::new();
+        assert_eq!(guest.domain.grant(&replaced, DomId(0), Access::ReadWrite), ring_ref);
+        let old = std::mem::replace(&mut guest.page, replaced.share());
+        for _ in 0..16 {
+            guest.put(&nothing(lun(0)));
+        }
+        guest.show(guest.req_prod);
+        guest.show(0xdead_beef);
+        assert_eq!(RawGuest::of(&mut other).ask(&[nothing(lun(0))])[0].rslt, 0);
+        // The worker has heard the bell when it answers what comes in the old page.
+        (guest.page, guest.req_prod) = (old, guest.rsp_cons);
+        assert_eq!(guest.ask(&[nothing(lun(0)); 16]).len(), 16);
+        assert_eq!(replaced.share().load_u32(RSP_PROD, Ordering::Acquire), 0, "nobody has seen the new page");
+        assert_eq!((guest.domain.grant_counts().maps, guest.domain.live_mappings()), (1, 1));
+        vhost.end(0).unwrap();
+    }
+}
+
 #[test]
 fn bad_indirect_lists_are_refused() {
     let mut vhost = Vhost::with_disk(KINDS[0]);
@@ -192,35 +224,6 @@ fn a_producer_that_jumps_ends_its_worker_and_no_other() {
     }
 }
 
-#[test]
-fn a_hundred_thousand_bad_requests_cost_nothing_that_stays() {
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let mut vhost = Vhost::with_disk(KINDS[0]);
-    let mut guest = RawGuest::of(&mut vhost);
-    let ungranted = [WireSegment { gref: 511, offset: 0, length: 512 }];
-    let mut bad: Vec<_> = nonsense().into_iter().map(|(_, request)| request).collect();
-    bad.extend([
-        inquiry(lun(0), &ungranted),
-        write(lun(0), 1, &ungranted),
-        indirect(inquiry(lun(0), &ungranted)),
-    ]);
-    let before = descriptors();
-    let mut sent = 0;
-    for batch in bad.chunks(16).cycle() {
-        for answer in guest.ask(batch) {
-            assert_refused(&answer, "bad request");
-        }
-        sent += batch.len();
-        if sent >= 100_000 {
-            break;
-        }
-    }
-    // Other scenarios run beside this one and have descriptors too; a leak of any kind of request would be hundreds.
-    let after = descriptors();
-    assert!(after < before + 100, "{before} descriptors before, {after} after");
-    assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0);
-}
-
 /// Random bytes, and with them requests that make sense for a moment, change under the worker's eyes.
 #[test]
 fn memory_that_changes_while_it_is_read_harms_nobody() {
@@ -249,7 +252,9 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
                 }
             });
             let end = Instant::now() + Duration::from_millis(400);
-            while Instant::now() < end && vhost.ended().is_none() {
+            // Longer on a machine that has no time for it.
+            let enough = |guest: &RawGuest| from == 0 || guest.req_prod > 160;
+            while (Instant::now() < end || !enough(&guest)) && vhost.ended().is_none() {
                 (0..16).for_each(|_| guest.put(&request));
                 guest.show(guest.req_prod);
                 if from > 0 {
@@ -260,7 +265,6 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
             over.store(true, Ordering::Relaxed);
         });
         if from > 0 {
-            assert!(guest.req_prod > 160, "{kind:?}: {} requests", guest.req_prod);
             assert!(vhost.ended().is_none(), "{kind:?}: indices were right all the time");
             assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0, "{kind:?}: it still serves");
         }
@@ -327,13 +331,49 @@ fn names_of_requests_are_echoed_whatever_they_are() {
     // One of the three is aborted; which one is nobody's business.
     guest.put(&WireRequest { rqid: 40_000, ..abort(lun(0), 7) });
     guest.show(guest.req_prod);
-    wait_until("two answers", || guest.page.load_u32(pvscsi_ring::vscsiif::RSP_PROD, Ordering::Acquire) == 2);
+    wait_until("two answers", || guest.page.load_u32(RSP_PROD, Ordering::Acquire) == 2);
     remote.release();
     let answers = guest.answers();
     let mut names: Vec<_> = answers.iter().map(|answer| answer.rqid).collect();
     assert_eq!(names[..2], [7, 40_000], "the command, then the abort");
     names.sort_unstable();
     assert_eq!(names, [7, 7, 7, 40_000, 0xffff, 0xffff]);
+}
+
+/// The guest's memory is used the way that it said, and a disk does not do what that does not allow.
+#[test]
+fn a_direction_that_is_not_the_cdbs_moves_no_byte() {
+    for kind in KINDS {
+        let mut vhost = Vhost::with_disk(kind);
+        let mut guest = RawGuest::of(&mut vhost);
+        let page = HeapPage::new();
+        page.share().copy_in(0, &[0xee; 4096]);
+        let segment = guest.segment(&page, Access::ReadWrite, 0, 512);
+        for (opcode, direction) in [
+            (0x28, DIRECTION_TO_DEVICE),
+            (0x28, DIRECTION_NONE),
+            (0x2a, DIRECTION_FROM_DEVICE),
+            (0x2a, DIRECTION_NONE),
+        ] {
+            let mut request = write(lun(0), 1, &[segment]);
+            (request.cmnd[0], request.sc_data_direction) = (opcode, direction);
+            let answer = guest.ask(&[request])[0];
+            assert_eq!(
+                (answer.rslt, answer.residual_len),
+                (2, 512),
+                "{opcode:#x} {direction}: refused by the disk"
+            );
+            let mut data = [0; 4096];
+            page.share().copy_out(0, &mut data);
+            assert_eq!(data, [0xee; 4096], "{opcode:#x} {direction}");
+        }
+        let mut read = write(lun(0), 1, &[segment]);
+        (read.cmnd[0], read.sc_data_direction) = (0x28, DIRECTION_FROM_DEVICE);
+        assert_eq!(guest.ask(&[read])[0].rslt, 0);
+        let mut data = [0xff; 512];
+        page.share().copy_out(0, &mut data);
+        assert_eq!(data, [0; 512], "nothing was written to the disk");
+    }
 }
 
 /// A direction of "none" is believed, whatever the CDB and the grants would allow.

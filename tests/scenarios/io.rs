@@ -1,10 +1,11 @@
 //! What an honest guest does all day.
 
+use pvscsi_backend::pdev::PDev;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_sim::frontend::GuestBuffer;
 
-use crate::scripted_lun::{COMPLETE, FAIL, FILLING, scripted_lun};
+use crate::scripted_lun::{COMPLETE, FAIL, FAIL_HALFWAY, FILLING, scripted_lun};
 use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, rw10, wait_quickly};
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
@@ -130,17 +131,60 @@ fn only_what_the_device_wrote_reaches_the_guest() {
     }
 }
 
-/// A wake-up that is lost on either side shows as an answer that does not come.
+/// A READ that meets a bad block: what lies before it, how much that is, and what is wrong.
 #[test]
-fn ten_thousand_round_trips_lose_no_wake_up() {
+fn a_command_that_fails_halfway_brings_data_and_sense() {
+    for kind in KINDS {
+        let (unit, _remote) = scripted_lun();
+        let mut vhost = Vhost::start(kind, vec![(lun(0), unit)]);
+        for len in [512, 10_000, 508 * 1024] {
+            let memory = GuestBuffer::contiguous(100, len);
+            memory.write(&vec![0xa5; len]);
+            let reply = vhost.call(lun(0), &FAIL_HALFWAY, DIRECTION_FROM_DEVICE, memory);
+            assert_eq!((reply.rslt, reply.residual as usize), (2, len / 2), "CHECK CONDITION, no host error");
+            assert_eq!((reply.sense[2], reply.sense[12], reply.sense[13]), (3, 0x11, 0));
+            assert_eq!(reply.data.to_vec(), [vec![FILLING; len / 2], vec![0xa5; len / 2]].concat());
+        }
+    }
+}
+
+/// The worker has no page of the guest but the ring: it can look at a list by copying it only, and copies are counted.
+#[test]
+fn an_indirect_list_is_looked_at_once() {
     for kind in KINDS {
         let mut vhost = Vhost::with_disk(kind);
-        for _ in 0..10_000 {
+        for (list_offset, list_copies) in [(0, 1), (4096 - 80, 2)] {
+            vhost.frontend.set_list_offset(list_offset);
+            for (opcode, direction) in [(0x28, DIRECTION_FROM_DEVICE), (0x2a, DIRECTION_TO_DEVICE)] {
+                let before = vhost.frontend.domain().grant_counts();
+                let memory = GuestBuffer::contiguous(0, 100 * 4096);
+                let reply = vhost.call(lun(0), &rw10(opcode, 0, memory.len()), direction, memory);
+                assert_eq!((reply.rslt, reply.residual), (0, 0));
+                let after = vhost.frontend.domain().grant_counts();
+                assert_eq!(
+                    after.copies - before.copies,
+                    list_copies + 100,
+                    "each page of data, and the list"
+                );
+                assert_eq!(after.copy_batches - before.copy_batches, 2, "the list, then the data");
+                assert_eq!(after.maps, 1, "the ring");
+            }
+        }
+    }
+}
+
+/// A wake-up that is lost on either side shows as an answer that does not come. PVSCSI_ROUND_TRIPS says how many there are.
+#[test]
+fn many_round_trips_lose_no_wake_up() {
+    let rounds = std::env::var("PVSCSI_ROUND_TRIPS").map_or(100_000, |text| text.parse::<u64>().unwrap());
+    for kind in KINDS {
+        let mut vhost = Vhost::with_disk(kind);
+        for _ in 0..rounds / 2 {
             let reply = vhost.call(lun(0), &TEST_UNIT_READY, DIRECTION_NONE, GuestBuffer::default());
             assert_eq!(reply.rslt, 0);
         }
         let counts = vhost.frontend.port_control().counts();
-        assert!(counts.to_backend <= 10_000 && counts.to_guest <= 10_000, "{counts:?}");
+        assert!(counts.to_backend <= rounds / 2 && counts.to_guest <= rounds / 2, "{counts:?}");
     }
 }
 
@@ -192,7 +236,9 @@ fn a_failed_copy_is_a_host_error_of_its_command_only() {
     use pvscsi_sim::GrantFault;
     let mut vhost = Vhost::with_disk(KINDS[0]);
     let page = || GuestBuffer::contiguous(0, 4096);
-    for fault in [GrantFault::Copy(-1), GrantFault::CopyBatch(pvscsi_sim::Errno::ENOMEM)] {
+    // GNTST_general_error; GNTST_eagain (grant_table.h), and what Linux makes of it when it has tried long enough.
+    let statuses = [-1, -12, -9].map(GrantFault::Copy);
+    for fault in statuses.into_iter().chain([GrantFault::CopyBatch(pvscsi_sim::Errno::ENOMEM)]) {
         for opcode in [0x28, 0x2a] {
             vhost.frontend.domain().inject_grant_fault(1, fault);
             let direction = if opcode == 0x28 { DIRECTION_FROM_DEVICE } else { DIRECTION_TO_DEVICE };
@@ -200,5 +246,28 @@ fn a_failed_copy_is_a_host_error_of_its_command_only() {
             assert_eq!((host(reply.rslt), reply.rslt & 0xff), (7, 2), "{fault:?}, {opcode:#x}");
             assert_eq!(vhost.read(lun(0), 0, page()), [0; 4096], "and nothing was written");
         }
+    }
+}
+
+/// Its I/O is done by a thread of its own; what is under way when the worker ends is in the file.
+#[test]
+fn a_disk_on_a_file_keeps_what_is_written_to_it() {
+    for kind in KINDS {
+        let path = std::env::temp_dir().join(format!("pvscsi-scenario-{}-{kind:?}", std::process::id()));
+        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        let disk: PDev = format!("file:{}", path.display()).parse().unwrap();
+        let mut vhost = Vhost::start(kind, vec![(lun(0), disk.open().unwrap()), (lun(1), ram_disk())]);
+        let memory = GuestBuffer::contiguous(3, 65536);
+        vhost.write(lun(0), 8, &pattern(1, 65536), &memory);
+        assert_eq!(vhost.read(lun(0), 8, memory), pattern(1, 65536));
+        let last = GuestBuffer::contiguous(0, 4096);
+        last.write(&pattern(2, 4096));
+        vhost.send(lun(0), &rw10(0x2a, 1024, 4096), DIRECTION_TO_DEVICE, last);
+        assert_eq!(vhost.reply().rslt, 0);
+        vhost.end(0).unwrap();
+        let file = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(file[8 * 512..8 * 512 + 65536], pattern(1, 65536));
+        assert_eq!(file[1024 * 512..1024 * 512 + 4096], pattern(2, 4096));
     }
 }

@@ -14,6 +14,8 @@ use pvscsi_sg::{
 pub const COMPLETE: [u8; 6] = [0xc0, 0, 0, 0, 0, 0];
 /// Fails with sense HARDWARE ERROR, INTERNAL TARGET FAILURE.
 pub const FAIL: [u8; 6] = [0xc1, 0, 0, 0, 0, 0];
+/// Fails with sense MEDIUM ERROR, UNRECOVERED READ ERROR, with half of the buffer filled.
+pub const FAIL_HALFWAY: [u8; 6] = [0xc3, 0, 0, 0, 0, 0];
 /// Is held.
 pub const HOLD: [u8; 6] = [0xc2, 0, 0, 0, 0, 0];
 
@@ -116,6 +118,11 @@ impl LogicalUnit for ScriptedLun {
                 let len = command.buffer.as_ref().map_or(0, |buffer| buffer.len());
                 let outcome = Outcome::check_condition(Sense::fixed(4, 0x44, 0), len.try_into().unwrap());
                 done.push(Completion { tag: command.tag, outcome, buffer: command.buffer });
+            }
+            0xc3 => {
+                let Completion { tag, outcome, buffer } = complete(command);
+                let outcome = Outcome::check_condition(Sense::fixed(3, 0x11, 0), outcome.residual);
+                done.push(Completion { tag, outcome, buffer });
             }
             0xc2 => {
                 shared.held += 1;

@@ -10,10 +10,27 @@ pub(super) fn einval() -> i32 {
     nix::errno::Errno::EINVAL as i32
 }
 
-/// A refusal of xenstored is logged; a broken connection is an error.
+/// A text of ours, which may quote a whole node, at a length that a node and a line of a log can take.
+pub(super) fn shorten(text: &dyn std::fmt::Display) -> String {
+    const MAX_CHARS: usize = 500;
+    let mut text = text.to_string();
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Whether only this request failed: it was refused, or could not be sent at all. The connection works on.
+pub(super) fn is_of_request(error: &xenstore::Error) -> bool {
+    use xenstore::Error as E;
+    matches!(error, E::System { .. } | E::UnknownError { .. } | E::BadPath { .. } | E::TooLong { .. })
+}
+
+/// A request that fails is logged; a broken connection is an error.
 pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenstore::Error> {
     match result {
-        Err(error) if error.errno().is_some() => {
+        Err(error) if is_of_request(&error) => {
             warn!("{error}");
             Ok(())
         }
@@ -24,8 +41,9 @@ pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenst
 pub(super) fn read_optional(store: &mut Xenstore, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
     match store.read(path) {
         Ok(value) => Ok(Some(value)),
-        // A node that we may not read is as good as none.
+        // A node that we may not read is as good as none, and so is one in a directory whose name leaves no room for its own.
         Err(error) if error.is_not_found() || error.is_denied() => Ok(None),
+        Err(xenstore::Error::BadPath { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -43,6 +61,11 @@ pub(super) fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> R
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }))
+}
+
+/// Removes a node with what was reported as wrong.
+pub(super) fn drop_error(store: &mut Xenstore, node: &str) -> Result<(), xenstore::Error> {
+    not_fatal(store.remove(node).map(|_| ()))
 }
 
 /// Moves a node from one state to the next, unless somebody else has moved it.

@@ -21,7 +21,7 @@ static ZEROES: [u8; CHUNK] = [0; CHUNK];
 #[derive(Debug, thiserror::Error)]
 pub enum MediumError {
     /// Missing, a directory, no permission: the system's own words say which.
-    #[error("cannot open {}", path.display())]
+    #[error("cannot open {}: {source}", path.display())]
     Open {
         /// What was to be opened.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum MediumError {
     #[error("a size of {0} bytes is not a positive multiple of {BLOCK_SIZE}")]
     Size(u64),
     /// The system gives no memory file of that size.
-    #[error("cannot make a medium of {bytes} bytes in memory")]
+    #[error("cannot make a medium of {bytes} bytes in memory: {source}")]
     Memory {
         /// The size that was asked for.
         bytes: u64,

@@ -24,6 +24,8 @@ pub enum Test {
     Faults,
     /// A guest that does what it likes to its ring, beside one that works.
     Hostile,
+    /// Devices that hang, and what the others of their vhost keep.
+    Hang,
 }
 
 impl Test {
@@ -34,6 +36,16 @@ impl Test {
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
             Self::Hostile => Some("hostile"),
+            Self::Hang => Some("hang"),
+        }
+    }
+
+    /// How time passes in it.
+    pub fn clock(self) -> Clock {
+        match self {
+            // Speeds are compared, which must not depend on what this machine does besides.
+            Self::Hang => Clock::Instructions,
+            _ => Clock::Wall,
         }
     }
 }
@@ -164,9 +176,6 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
     let share = dir.join("share");
     copy_files(&source(run.scenario)?, &share.join("scenario"))?;
     copy_files(&tools::lab_dir().join("lib"), &share.join("lib"))?;
-    // What the README tells a user to run.
-    let script = tools::lab_dir().join("../../docs/attach-by-hand.sh");
-    fs::copy(&script, share.join("lib/attach-by-hand.sh")).map_err(at(&script))?;
     let mut variables = format!("BACKEND={}\n", run.backend);
     run.variables.iter().for_each(|variable| variables.extend([variable, "\n"]));
     let env = share.join("env");
@@ -227,6 +236,8 @@ fn copy_files(from: &Path, to: &Path) -> Outcome<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -240,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_test_has_its_scripts_and_its_list() {
-        for scenario in ["disk", "faults", "hostile"] {
+        for scenario in Test::value_variants().iter().filter_map(|test| test.scenario()) {
             let dir = source(scenario).unwrap();
             let list = fs::read_to_string(dir.join("checks")).unwrap();
             assert!(

@@ -4,14 +4,19 @@
 
 mod close;
 mod connect;
+mod exhausted;
 mod hostile;
 mod hotplug;
 mod io;
 mod legal;
 mod machine;
+mod neighbours;
 mod process;
 mod raw;
+mod texts;
+mod tools;
 mod toolstack;
+mod vanish;
 
 use io::check_io;
 use machine::{Machine, eventually};

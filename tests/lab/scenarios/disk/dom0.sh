@@ -22,12 +22,30 @@ else
 	guest g
 	check scsiback-not-loaded no_scsiback
 	# As the README has it.
-	check attached-by-hand sh /mnt/lib/attach-by-hand.sh g $HCTL 0:0:0:0 file:/srv/disk.img 0:0:1:0 ram:32M 0:0:2:0
+	PATH=/tmp:$PATH
 	serve $D
+	within 10 grep -q serving /var/log/pvscsi-$D.log
+	check attached-scsi_debug xen-pvscsi attach g /dev/sg0 0:0:0:0
+	check attached-file xen-pvscsi attach g file:/srv/disk.img 0:0:1:0
+	check attached-memory xen-pvscsi attach g ram:32M 0:0:2:0
 fi
 xl unpause g
 
 if [ "$BACKEND" = ours ]; then
+	# The address of today stands beside the name that was given.
+	same list-shows-the-devices "$(printf '%s\n' "$HCTL 0:0:0:0 4 /dev/sg0" "file:/srv/disk.img 0:0:1:0 4 file:/srv/disk.img" "ram:32M 0:0:2:0 4 ram:32M")" \
+		"$(meets $D counting 250 && xen-pvscsi list g | awk 'NR > 1 { print $6, $7, $8, $9 }')"
+	check detached-under-the-guest xen-pvscsi detach g 0:0:2:0
+	same list-shows-two-devices 2 "$(xen-pvscsi list --json | grep -c '"state": 4')"
+	check attached-under-the-guest xen-pvscsi attach g ram:32M 0:0:2:0
+	# A request of the guest is one command to the device, whatever its size: tapes depend on it.
+	requests() { echo $(($(cat /sys/bus/scsi/devices/$HCTL/iorequest_cnt))); }
+	meets $D counting 250 && sleep 1
+	requests_before=$(requests)
+	go $D counting
+	meets $D counted 250
+	same sixteen-requests-are-sixteen-commands 16 $(($(requests) - requests_before))
+	go $D counted
 	# The guest stops at these places with all its disks attached and nothing under way.
 	for place in connected reloaded-1 reloaded-2; do
 		meets $D $place 250 && sleep 1

@@ -1,7 +1,8 @@
 //! `xen-pvscsi`: arguments, logging, signals. What is done is in the library.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pvscsi_backend::demo;
+use pvscsi_backend::limits::{ClassLimit, TimeLimits};
 use pvscsi_backend::serve::{self, ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -20,7 +22,9 @@ use pvscsi_xen::{DomId, EventChannel, GrantTable};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// A userspace PVSCSI backend for Xen: gives a guest SCSI devices of this domain.
+mod tools;
+
+/// A userspace PVSCSI backend for Xen: gives guests SCSI devices of this domain.
 #[derive(Debug, Parser)]
 #[command(name = "xen-pvscsi", version, max_term_width = 100)]
 struct Cli {
@@ -39,6 +43,20 @@ enum Verb {
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
     /// when the command line is wrong.
     Serve(Serve),
+    /// Give a guest a device
+    ///
+    /// Makes the vhost with its first device. Waits until the backend has taken it up, and a few seconds for the guest. After an
+    /// error, or Ctrl-C, nothing of it is left. The exit status is 2 when the command line is wrong, 1 after another error.
+    Attach(tools::Attach),
+    /// Take a device from a guest
+    ///
+    /// Waits until the guest has let go of it; the vhost goes with its last device.
+    Detach(tools::Detach),
+    /// Show the devices of guests
+    ///
+    /// States are those of xenbus: 1 initialising, 2 waiting for the guest, 3 offered to it, 4 in use, 5 closing, 6 closed,
+    /// 7 and 8 changing.
+    List(tools::List),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
@@ -51,6 +69,12 @@ struct Serve {
     /// How to wait for devices and for the guest
     #[arg(long, value_enum, default_value_t = Wait::Auto)]
     wait: Wait,
+    /// How long a command may take that comes without a limit of the guest's own
+    ///
+    /// CLASS is disk, optical (60 seconds each), tape, changer or other (4 hours each). Give it once for each class. The limit of
+    /// a guest that sends one counts instead, and ten seconds more.
+    #[arg(long, value_name = "CLASS=SECONDS")]
+    timeout: Vec<ClassLimit>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,7 +95,7 @@ fn main() -> ExitCode {
     let filter = match EnvFilter::try_new(&cli.log) {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!("xen-pvscsi: --log {:?}: {error}", cli.log);
+            complain(format_args!("--log {:?}: {error}", cli.log));
             return ExitCode::from(2);
         }
     };
@@ -80,18 +104,30 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A line that cannot be written is lost; a complaint about it, to the same place, would end the process.
+        .log_internal_errors(false)
         .init();
-    let done = match cli.verb {
-        Verb::Serve(arguments) => serve(&arguments).map_err(|error| error.to_string()),
-        Verb::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xen-pvscsi: {error}");
-            ExitCode::FAILURE
-        }
+    match cli.verb {
+        Verb::Serve(arguments) => ended(serve(&arguments)),
+        Verb::Attach(arguments) => tools::attach(&arguments),
+        Verb::Detach(arguments) => tools::detach(&arguments),
+        Verb::List(arguments) => tools::list(&arguments),
+        Verb::Demo(options) => ended(demo::run(&options)),
     }
+}
+
+fn ended<E: Display>(done: Result<(), E>) -> ExitCode {
+    done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &dyn Display) -> ExitCode {
+    complain(format_args!("{error}"));
+    ExitCode::FAILURE
+}
+
+/// One line for the user, if it can be written: a log that is full ends nothing.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "xen-pvscsi: {what}");
 }
 
 /// Help goes to standard output as it is; an error becomes one line.
@@ -103,7 +139,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let what = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-    eprintln!("xen-pvscsi: {}; xen-pvscsi --help says more", what.trim_start_matches("error: "));
+    complain(format_args!("{}; xen-pvscsi --help says more", what.trim_start_matches("error: ")));
     ExitCode::from(2)
 }
 
@@ -114,7 +150,10 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     let _claim = serve::claim(domid)?;
     // Before any thread is started, so that all of them leave the signals to the descriptor.
     let signals = stop_signals().map_err(|source| ServeError::System { what: "taking signals", source })?;
+    let mut limits = TimeLimits::default();
+    arguments.timeout.iter().for_each(|limit| limits.set(*limit));
     let platform = Platform {
+        limits,
         grants: Box::new(|domid| Ok(Box::new(Gntdev::open(domid)?) as Box<dyn GrantTable>)),
         bind: Box::new(|domid, port| Ok(Box::new(Evtchn::bind(domid, port)?) as Box<dyn EventChannel>)),
         reactor: match arguments.wait {

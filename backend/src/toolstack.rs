@@ -1,0 +1,189 @@
+//! The toolstack's half of PVSCSI, which upstream's xl does not have: attach, detach, list.
+//!
+//! The layout of the nodes, the order in which they are written and what is waited for are those of SUSE's libxl, so that both can
+//! work on the same guest in turn. All nodes of a step are written in one transaction.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pvscsi_xen::DomId;
+use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
+
+use crate::pdev::PDevOpenError;
+use crate::vdev::VDev;
+use crate::xenbus::XenbusState;
+
+mod attach;
+mod detach;
+pub mod list;
+pub mod spec;
+mod tree;
+
+pub use attach::Attached;
+pub use tree::{Device, Vhost};
+
+/// Why something could not be done. Unless it says otherwise, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// Xenstore failed.
+    #[error(transparent)]
+    Store(#[from] xenstore::Error),
+    /// No such guest.
+    #[error("there is no domain {0:?} on this host; xl list shows those that are there")]
+    NoDomain(String),
+    /// A device that cannot be had.
+    #[error("{name}: {source}")]
+    Device {
+        /// As given.
+        name: String,
+        /// Why.
+        source: PDevOpenError,
+    },
+    /// The address is in use.
+    #[error("vdev {vdev} is taken by {by}")]
+    Taken {
+        /// The address.
+        vdev: VDev,
+        /// `p-devname` of the other device.
+        by: String,
+    },
+    /// Two devices of a vhost do not agree.
+    #[error("vhost {0} is there with another feature-host; all devices of a vhost have the same")]
+    FeatureHost(u32),
+    /// Nothing is attached there.
+    #[error("domain {domid} has no device at {vdev}; xen-pvscsi list {domid} shows what it has")]
+    NoSuchDevice {
+        /// The guest.
+        domid: DomId,
+        /// The address.
+        vdev: VDev,
+    },
+    /// The vhost is busy with something else.
+    #[error(
+        "vhost {vhost} of domain {domid} is in state {state} and does not get ready; is its guest at work?"
+    )]
+    NotReady {
+        /// The guest.
+        domid: DomId,
+        /// The vhost.
+        vhost: u32,
+        /// Its state.
+        state: XenbusState,
+    },
+    /// Nobody answers.
+    #[error("no backend takes up the device: is xen-pvscsi serve --domid {0} running?")]
+    NotServed(DomId),
+    /// The backend could not give the device.
+    #[error("{name}: the backend says: {why}")]
+    Refused {
+        /// As given.
+        name: String,
+        /// The error node.
+        why: String,
+    },
+    /// The guest does not follow.
+    #[error(
+        "domain {0} does not let go of the device, which stays attached; detach --force takes it away all the same"
+    )]
+    Held(DomId),
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted,
+    /// The system failed.
+    #[error("waiting for xenstore: {0}")]
+    Poll(nix::Error),
+}
+
+/// Changes and shows the vscsi devices of guests.
+#[derive(Debug)]
+pub struct Toolstack<'a> {
+    store: Xenstore,
+    /// Readable when the user has had enough.
+    stop: BorrowedFd<'a>,
+    /// The domain that has the devices: this one.
+    own: DomId,
+    /// How long each step of the other ends may take: ten seconds, as in libxl (`LIBXL_INIT_TIMEOUT`, `LIBXL_DESTROY_TIMEOUT`).
+    pub patience: Duration,
+}
+
+impl<'a> Toolstack<'a> {
+    /// `stop`: a signalfd or an eventfd; waiting ends when it is readable.
+    ///
+    /// # Errors
+    ///
+    /// Failures of xenstore.
+    pub fn new(mut store: Xenstore, stop: BorrowedFd<'a>) -> Result<Self, ToolError> {
+        let own = match store.read_str("domid") {
+            Ok(own) => own.parse().unwrap_or(0),
+            // Not every xenstored gives dom0 this node.
+            Err(error) if error.is_not_found() => 0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { store, stop, own: DomId(own), patience: Duration::from_secs(10) })
+    }
+
+    /// The guest of this number or name.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::NoDomain`].
+    pub fn domain(&mut self, text: &str) -> Result<DomId, ToolError> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let known = self.store.list("/local/domain")?;
+        for id in known {
+            let found = if is_number {
+                id == text
+            } else {
+                let name = self.store.read(&format!("/local/domain/{id}/name"));
+                name.is_ok_and(|name| name == text.as_bytes())
+            };
+            if found && let Ok(id) = id.parse() {
+                return Ok(DomId(id));
+            }
+        }
+        Err(ToolError::NoDomain(text.into()))
+    }
+
+    /// Looks again each time that something below `directory` changes, until there is something to see or the time is over.
+    fn until<T>(
+        &mut self,
+        directory: &str,
+        patience: Duration,
+        mut look: impl FnMut(&mut Xenstore) -> Result<Option<T>, xenstore::Error>,
+    ) -> Result<Option<T>, ToolError> {
+        const TOKEN: &str = "toolstack";
+        self.store.watch(directory, TOKEN)?;
+        let seen = self.watched(patience, &mut look);
+        self.store.unwatch(directory, TOKEN)?;
+        seen
+    }
+
+    fn watched<T>(
+        &mut self,
+        patience: Duration,
+        look: &mut impl FnMut(&mut Xenstore) -> Result<Option<T>, xenstore::Error>,
+    ) -> Result<Option<T>, ToolError> {
+        let start = Instant::now();
+        loop {
+            while self.store.next_event()?.is_some() {}
+            if let Some(seen) = look(&mut self.store)? {
+                return Ok(Some(seen));
+            }
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let timeout =
+                PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
+            let mut fds = [self.store.as_fd(), self.stop].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(ToolError::Poll(error)),
+            }
+            if fds.last().is_some_and(|stop| stop.any().unwrap_or(false)) {
+                return Err(ToolError::Interrupted);
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A device for a guest: with a new vhost, or in one that is there.
+
+use std::time::Duration;
+
+use pvscsi_xen::DomId;
+use pvscsi_xen::xenstore::{self, Access, Nodes, Permission, Transaction};
+
+use super::spec::DeviceSpec;
+use super::tree::{self, Vhost};
+use super::{ToolError, Toolstack};
+use crate::xenbus::XenbusState;
+
+/// How long a guest may take to come for a device before the user is told that it has not.
+const GUEST: Duration = Duration::from_secs(5);
+
+/// What has become of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The guest has it.
+    InUse,
+    /// It is there; the guest's driver has not come for it yet.
+    Waiting,
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+struct Written {
+    vhost: u32,
+    node: String,
+    /// The vhost is new.
+    new: bool,
+    /// The frontend is connected, and told to look.
+    asked: bool,
+}
+
+/// What a look at the vhost shows.
+enum Seen {
+    Reached(Attached),
+    Refused(String),
+    NotServed,
+}
+
+impl Toolstack<'_> {
+    /// Attaches a device. After an error nothing of it is left.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError`] says what and where.
+    pub fn attach(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
+        // What the backend would find only when the guest comes.
+        let device = |source| ToolError::Device { name: spec.name.clone(), source };
+        drop(spec.pdev.open().map_err(device)?);
+        let p_dev = match spec.pdev.address().map_err(device)? {
+            Some(address) => address.to_string(),
+            None => spec.name.clone(),
+        };
+        self.wait_until_ready(domid, spec.vdev.host)?;
+        let own = self.own;
+        let written = self.store.transaction(|tx| write(tx, own, domid, spec, &p_dev))??;
+        match self.watch_it_come(domid, &written) {
+            Ok(Seen::Reached(reached)) => Ok(reached),
+            Ok(Seen::Refused(why)) => {
+                self.undo(domid, &written)?;
+                Err(ToolError::Refused { name: spec.name.clone(), why })
+            }
+            Ok(Seen::NotServed) => {
+                self.undo(domid, &written)?;
+                Err(ToolError::NotServed(domid))
+            }
+            Err(error) => {
+                self.undo(domid, &written)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A vhost that is about to connect, or to change, gets the time for it.
+    fn wait_until_ready(&mut self, domid: DomId, host: u32) -> Result<(), ToolError> {
+        let mut last = None;
+        let ready = self.until(&tree::backends(domid), self.patience, |store| {
+            let vhosts = tree::vhosts(store, domid)?;
+            last = vhosts.into_iter().find(|vhost| vhost.host == host);
+            let ready = last.as_ref().is_none_or(|vhost| is_ready(vhost.own));
+            Ok(ready.then_some(()))
+        })?;
+        match (ready, last) {
+            (None, Some(Vhost { number, own, .. })) => {
+                Err(ToolError::NotReady { domid, vhost: number, state: own })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn watch_it_come(&mut self, domid: DomId, written: &Written) -> Result<Seen, ToolError> {
+        let path = tree::backend(domid, written.vhost);
+        let device = format!("{path}/vscsi-devs/{}", written.node);
+        // First the backend, which takes up the vhost or the device.
+        let taken_up = self.until(&path, self.patience, |store| {
+            let own = tree::state(store, &path)?;
+            let taken_up = match own {
+                XenbusState::InitWait | XenbusState::Initialised | XenbusState::Connected => true,
+                XenbusState::Closing | XenbusState::Closed => written.new,
+                _ => false,
+            };
+            Ok(taken_up.then_some(own))
+        })?;
+        match taken_up {
+            None if written.new => return Ok(Seen::NotServed),
+            Some(XenbusState::Closing | XenbusState::Closed) => {
+                let why = tree::text(&mut self.store, &format!("error/{path}/error"))?;
+                return Ok(Seen::Refused(why));
+            }
+            _ => {}
+        }
+        if !written.new && !written.asked {
+            return Ok(Seen::Reached(Attached::Waiting));
+        }
+        // Then the guest.
+        let state = self.until(&path, self.patience.min(GUEST), |store| {
+            let state = tree::state(store, &device)?;
+            Ok(matches!(state, XenbusState::Connected | XenbusState::Closed).then_some(state))
+        })?;
+        Ok(match state {
+            Some(XenbusState::Connected) => Seen::Reached(Attached::InUse),
+            Some(_) => Seen::Refused(tree::text(&mut self.store, &format!("error/{device}/error"))?),
+            None => Seen::Reached(Attached::Waiting),
+        })
+    }
+
+    /// Takes back what was written: a backend that has the vhost or the device sees that it is gone.
+    fn undo(&mut self, domid: DomId, written: &Written) -> Result<(), ToolError> {
+        let path = tree::backend(domid, written.vhost);
+        let device = format!("{path}/vscsi-devs/{}", written.node);
+        let served = self.store.transaction(|tx| {
+            if written.new {
+                tree::remove_vhost(tx, domid, written.vhost)?;
+                return Ok(false);
+            }
+            match tree::state(tx, &device)? {
+                XenbusState::Initialised | XenbusState::Connected => return Ok(true),
+                _ => tx.remove(&device)?,
+            };
+            tx.remove(&format!("error/{device}"))?;
+            if tree::state(tx, &path)? == XenbusState::Reconfiguring {
+                tx.write(&format!("{path}/state"), XenbusState::Connected.digit())?;
+            }
+            Ok(false)
+        })?;
+        if served { self.detach_node(domid, written.vhost, &written.node, self.patience) } else { Ok(()) }
+    }
+}
+
+/// States in which a vhost can be given a device.
+fn is_ready(own: XenbusState) -> bool {
+    matches!(own, XenbusState::Connected | XenbusState::InitWait)
+}
+
+/// Writes the nodes of the device, and those of its vhost where there is none yet. The inner error: nothing was written.
+fn write(
+    tx: &mut Transaction<'_>,
+    own: DomId,
+    domid: DomId,
+    spec: &DeviceSpec,
+    p_dev: &str,
+) -> Result<Result<Written, ToolError>, xenstore::Error> {
+    let vhosts = tree::vhosts(tx, domid)?;
+    let (vhost, new, asked) = match vhosts.iter().find(|vhost| vhost.host == spec.vdev.host) {
+        Some(vhost) => {
+            let same = |device: &&tree::Device| {
+                device.v_dev.parse().is_ok_and(|vdev: crate::vdev::VDev| vdev.nexus == spec.vdev.nexus)
+            };
+            if let Some(other) = vhost.devices.iter().find(same) {
+                return Ok(Err(ToolError::Taken { vdev: spec.vdev, by: other.name.clone() }));
+            }
+            if vhost.feature_host != spec.feature_host {
+                return Ok(Err(ToolError::FeatureHost(vhost.number)));
+            }
+            if !is_ready(vhost.own) {
+                let (vhost, state) = (vhost.number, vhost.own);
+                return Ok(Err(ToolError::NotReady { domid, vhost, state }));
+            }
+            (vhost.number, false, vhost.own == XenbusState::Connected)
+        }
+        None => {
+            let free = (0..=u32::MAX).find(|number| vhosts.iter().all(|vhost| vhost.number != *number));
+            (free.unwrap_or_default(), true, false)
+        }
+    };
+    if new {
+        write_vhost(tx, own, domid, vhost, spec)?;
+    }
+    let counter = tree::counter(domid, vhost);
+    let number = tree::text(tx, &counter)?.parse().unwrap_or(0_u64);
+    // What other tools have attached counts as well.
+    let taken = |number: u64| {
+        let node = format!("dev-{number}");
+        vhosts.iter().any(|v| v.number == vhost && v.devices.iter().any(|device| device.node == node))
+    };
+    let number = (number..).find(|number| !taken(*number)).unwrap_or(number);
+    tx.write(&counter, number.saturating_add(1).to_string())?;
+    let node = format!("dev-{number}");
+    let path = format!("{}/vscsi-devs/{node}", tree::backend(domid, vhost));
+    let v_dev = spec.vdev.to_string();
+    for (name, value) in
+        [("p-devname", spec.name.as_str()), ("p-dev", p_dev), ("v-dev", &v_dev), ("state", "1")]
+    {
+        tx.write(&format!("{path}/{name}"), value)?;
+    }
+    if new || asked {
+        // Last of all: it starts both ends, or has the frontend look.
+        let state = if new { XenbusState::Initialising } else { XenbusState::Reconfiguring };
+        tx.write(&format!("{}/state", tree::backend(domid, vhost)), state.digit())?;
+    }
+    Ok(Ok(Written { vhost, node, new, asked }))
+}
+
+fn write_vhost(
+    tx: &mut Transaction<'_>,
+    own: DomId,
+    domid: DomId,
+    vhost: u32,
+    spec: &DeviceSpec,
+) -> Result<(), xenstore::Error> {
+    let permission = |access, domid| Permission { access, domid };
+    let frontend = tree::frontend(domid, vhost);
+    let backend = format!("/local/domain/{own}/{}", tree::backend(domid, vhost));
+    let (own_id, guest_id, host) = (own.to_string(), domid.to_string(), spec.vdev.host.to_string());
+    let feature_host = if spec.feature_host { "1" } else { "0" };
+    let of_frontend = [("backend", backend.as_str()), ("backend-id", &own_id), ("state", "1")];
+    let of_backend = [
+        ("frontend", frontend.as_str()),
+        ("frontend-id", &guest_id),
+        ("online", "1"),
+        ("libxl_ctrl_index", &host),
+        ("feature-host", feature_host),
+    ];
+    let copy = tree::copy(domid, vhost);
+    for (directory, owner, reader, nodes) in
+        [(&frontend, domid, own, &of_frontend[..]), (&backend, own, domid, &of_backend)]
+    {
+        // What an earlier vhost of this number left.
+        tx.remove(directory)?;
+        tx.mkdir(directory)?;
+        // Nodes made later inherit it.
+        tx.set_permissions(directory, &[permission(Access::None, owner), permission(Access::Read, reader)])?;
+        for (name, value) in nodes {
+            tx.write(&format!("{directory}/{name}"), value)?;
+        }
+    }
+    tx.remove(&copy)?;
+    tx.write(&format!("{copy}/backend"), &backend)?;
+    tx.write(&format!("{copy}/state"), XenbusState::Initialising.digit())?;
+    of_backend.iter().try_for_each(|(name, value)| tx.write(&format!("{copy}/{name}"), value))
+}

@@ -1,0 +1,195 @@
+//! A device as an administrator writes it: `pdev,vdev[,option]…`, the items of `vscsi=` in a domain's configuration.
+
+use std::str::FromStr;
+
+use crate::pdev::{PDev, PDevError};
+use crate::vdev::{VDev, VDevError};
+
+/// Longest name of a device, in bytes; a node of xenstore holds more.
+const NAME_MAX: usize = 2048;
+
+/// A device to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// The device as given; kept in `p-devname`.
+    pub name: String,
+    /// What it means.
+    pub pdev: PDev,
+    /// Where the guest sees it.
+    pub vdev: VDev,
+    /// `feature-host`: all commands go to the device (Xen's io/vscsiif.h).
+    pub feature_host: bool,
+}
+
+/// Why a text describes no device. Each says which part is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Not even two parts.
+    #[error(
+        "{0:?} is not of the form pdev,vdev[,option]: for example /dev/disk/by-id/wwn-0x5000c500a0b1c2d3,0:0:0:0"
+    )]
+    Parts(String),
+    /// The first part.
+    #[error("pdev {0}")]
+    PDev(PDevError),
+    /// The first part is longer than any name.
+    #[error("pdev has {0} bytes; {NAME_MAX} are possible")]
+    Long(usize),
+    /// The second part.
+    #[error("vdev {text:?} {why}")]
+    VDev {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        why: VDevError,
+    },
+    /// One of the others.
+    #[error("option {0:?} is not known; there is: feature-host")]
+    Option(String),
+    /// The same twice.
+    #[error("option {0} is there twice")]
+    Twice(&'static str),
+}
+
+impl FromStr for DeviceSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let mut parts = text.split(',').map(str::trim);
+        let (Some(name), Some(vdev)) = (parts.next(), parts.next()) else {
+            return Err(SpecError::Parts(text.into()));
+        };
+        if name.len() > NAME_MAX {
+            return Err(SpecError::Long(name.len()));
+        }
+        let pdev = name.parse().map_err(SpecError::PDev)?;
+        let vdev = vdev.parse().map_err(|why| SpecError::VDev { text: vdev.into(), why })?;
+        let mut spec = Self { name: name.into(), pdev, vdev, feature_host: false };
+        for option in parts {
+            match option {
+                "feature-host" if spec.feature_host => return Err(SpecError::Twice("feature-host")),
+                "feature-host" => spec.feature_host = true,
+                other => return Err(SpecError::Option(other.into())),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DeviceSpec, SpecError> {
+        text.parse()
+    }
+
+    #[test]
+    fn all_that_the_design_note_shows_is_understood() {
+        for (text, name, vdev, feature_host) in [
+            ("/dev/sda,0:0:0:0", "/dev/sda", "0:0:0:0", false),
+            (" /dev/sg3 , 1:0:2:3 ", "/dev/sg3", "1:0:2:3", false),
+            ("8:0:2:1,0:0:0:0,feature-host", "8:0:2:1", "0:0:0:0", true),
+            (
+                "/dev/disk/by-id/scsi-35000c50,0:1:2:3 ,  feature-host ",
+                "/dev/disk/by-id/scsi-35000c50",
+                "0:1:2:3",
+                true,
+            ),
+            (
+                "/dev/tape/by-path/pci-0000:00:1f.2-nst,0:0:1:0",
+                "/dev/tape/by-path/pci-0000:00:1f.2-nst",
+                "0:0:1:0",
+                false,
+            ),
+            ("file:/srv/a disk.img,0:0:0:1", "file:/srv/a disk.img", "0:0:0:1", false),
+            ("ram:64M,0:0:0:1", "ram:64M", "0:0:0:1", false),
+        ] {
+            let spec = parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+            assert_eq!((spec.name.as_str(), spec.vdev.to_string().as_str()), (name, vdev), "{text:?}");
+            assert_eq!(spec.feature_host, feature_host, "{text:?}");
+        }
+    }
+
+    /// Each is one line that names the part at fault.
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases: &[(&str, &str)] = &[
+            ("", "\"\" is not of the form"),
+            ("/dev/sda", "is not of the form"),
+            ("0:0:0:0", "is not of the form"),
+            ("/dev/sda;0:0:0:0", "is not of the form"),
+            (",", "pdev \"\" names no device"),
+            (",0:0:0:0", "pdev \"\" names no device"),
+            ("sda,0:0:0:0", "pdev \"sda\" names no device"),
+            ("dev/sda,0:0:0:0", "pdev"),
+            ("./disk,0:0:0:0", "pdev"),
+            ("~/disk.img,0:0:0:0", "pdev"),
+            ("/etc/passwd,0:0:0:0", "pdev"),
+            ("8:0:2,0:0:0:0", "pdev \"8:0:2\""),
+            ("8:0:2:1:0,0:0:0:0", "pdev"),
+            ("8:0:2:-1,0:0:0:0", "pdev"),
+            ("8:0:2:x,0:0:0:0", "pdev"),
+            ("+8:0:2:1,0:0:0:0", "pdev"),
+            ("8 :0:2:1,0:0:0:0", "pdev"),
+            ("4294967296:0:0:0,0:0:0:0", "pdev"),
+            ("0:0:0:18446744073709551616,0:0:0:0", "pdev"),
+            ("/dev/s\nda,0:0:0:0", "pdev"),
+            ("/dev/s\u{1b}[31mda,0:0:0:0", "pdev"),
+            ("\"/dev/sda\",0:0:0:0", "pdev"),
+            ("'/dev/sda',0:0:0:0", "pdev"),
+            ("file:,0:0:0:0", "pdev"),
+            ("file:disk.img,0:0:0:0", "needs an absolute path"),
+            ("file:/disk.img ,0:0:0", "vdev"),
+            ("FILE:/disk.img,0:0:0:0", "pdev"),
+            ("ram:,0:0:0:0", "has no size"),
+            ("ram:0,0:0:0:0", "has no size"),
+            ("ram:1,0:0:0:0", "has no size"),
+            ("ram:-1,0:0:0:0", "has no size"),
+            ("ram:1.5G,0:0:0:0", "has no size"),
+            ("ram:64 M,0:0:0:0", "has no size"),
+            ("ram:64MiB,0:0:0:0", "has no size"),
+            ("ram:99999999999999999999,0:0:0:0", "has no size"),
+            ("naa.6001405a1b2c3d4e:0,0:0:0:0", "LIO target name"),
+            ("naa.,0:0:0:0", "LIO target name"),
+            ("/dev/sda,", "vdev \"\" is not of the form"),
+            ("/dev/sda,,feature-host", "vdev \"\""),
+            ("/dev/sda,0", "vdev \"0\""),
+            ("/dev/sda,0:0", "vdev \"0:0\""),
+            ("/dev/sda,0:0:0", "vdev \"0:0:0\""),
+            ("/dev/sda,0:0:0:0:0", "vdev"),
+            ("/dev/sda,0:0:0:", "vdev"),
+            ("/dev/sda,:0:0:0", "vdev"),
+            ("/dev/sda,0:0:0:0x1", "vdev"),
+            ("/dev/sda,0:0:0:-1", "vdev"),
+            ("/dev/sda,0:0:0:+1", "vdev"),
+            ("/dev/sda,0:0: 0:0", "vdev"),
+            ("/dev/sda,0.0.0.0", "vdev"),
+            ("/dev/sda,a:b:c:d", "vdev \"a:b:c:d\""),
+            ("/dev/sda,host", "vdev \"host\""),
+            ("/dev/sda,0:65536:0:0", "16 bits each"),
+            ("/dev/sda,0:0:65536:0", "16 bits each"),
+            ("/dev/sda,0:0:0:65536", "16 bits each"),
+            ("/dev/sda,4294967296:0:0:0", "vdev"),
+            ("/dev/sda,0:0:0:0,", "option \"\" is not known"),
+            ("/dev/sda,0:0:0:0,rw", "option \"rw\" is not known"),
+            ("/dev/sda,0:0:0:0,Feature-Host", "option \"Feature-Host\""),
+            ("/dev/sda,0:0:0:0,feature_host", "option"),
+            ("/dev/sda,0:0:0:0,feature-host=1", "option"),
+            ("/dev/sda,0:0:0:0,feature-host,feature-host", "feature-host is there twice"),
+            ("/dev/sda,0:0:0:0,backend=1", "option \"backend=1\""),
+            ("/dev/sda,0:0:0:0 feature-host", "vdev"),
+        ];
+        assert!(cases.len() >= 60, "{}", cases.len());
+        for (text, part) in cases {
+            let error = match parse(text) {
+                Ok(spec) => panic!("{text:?} is {spec:?}"),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains(part), "{text:?}: {part:?} is not in {error:?}");
+            assert!(!error.contains(char::is_control), "{text:?}: {error:?}");
+        }
+        let long = parse(&format!("/dev/{},0:0:0:0", "a".repeat(5000))).unwrap_err();
+        assert_eq!(long, SpecError::Long(5005));
+    }
+}
