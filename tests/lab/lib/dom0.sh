@@ -127,3 +127,5 @@ ports() { "$XEN_BIN/lsevtchn" 0 | wc -l; }
 only_dom0() { [ "$(xl list | awk 'NR > 1 { print $1 }')" = Domain-0 ]; }
 # What a process holds.
 holds() { echo "fds=$(ls "/proc/$1/fd" | wc -l) threads=$(ls "/proc/$1/task" | wc -l) maps=$(wc -l < "/proc/$1/maps")"; }
+# KiB of memory that it has.
+resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$1/status"; }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -34,9 +34,9 @@ struct Results {
 /// # Errors
 ///
 /// When a boot fails, or a backend did not do all of its rounds.
-pub fn run(image: &Image, program: &Path, quick: bool) -> Outcome<()> {
-    let wall = measure(image, program, quick, Clock::Wall)?;
-    let exact = measure(image, program, quick, Clock::Instructions)?;
+pub fn run(image: &Image, programs: &[PathBuf], quick: bool) -> Outcome<()> {
+    let wall = measure(image, programs, quick, Clock::Wall)?;
+    let exact = measure(image, programs, quick, Clock::Instructions)?;
     println!("\n{}", table(&wall, &exact)?);
     let file = tools::work_dir().join("bench.json");
     let all =
@@ -46,11 +46,11 @@ pub fn run(image: &Image, program: &Path, quick: bool) -> Outcome<()> {
     Ok(())
 }
 
-fn measure(image: &Image, program: &Path, quick: bool, clock: Clock) -> Outcome<Results> {
+fn measure(image: &Image, programs: &[PathBuf], quick: bool, clock: Clock) -> Outcome<Results> {
     let variables = [if quick { "QUICK=1" } else { "QUICK=" }];
     let run =
         Run { scenario: "bench", limit: LIMIT, clock, pinned: true, variables: &variables, ..Run::default() };
-    let record = scenario::boot(&run, image, Some(program))?;
+    let record = scenario::boot(&run, image, programs)?;
     if let Some(trouble) = record.crashes.first() {
         return Err(format!("{trouble}; logs in {}", record.dir.display()));
     }

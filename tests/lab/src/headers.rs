@@ -9,7 +9,7 @@ use std::process::Command;
 use pvscsi_ring::vscsiif;
 use pvscsi_sg::HostStatus;
 use pvscsi_sg::sys::sg_io;
-use pvscsi_xen::sys::{evtchn, gntdev, grant_copy};
+use pvscsi_xen::sys::{evtchn, gntalloc, gntdev, grant_copy};
 use pvscsi_xen::xenstore::wire;
 
 use crate::report::Tally;
@@ -59,6 +59,11 @@ fn tables() -> Vec<Table> {
             name: "gntdev",
             prelude: "#include <sys/ioctl.h>\n#include <xen/sys/gntdev.h>\n",
             rows: gntdev_rows(),
+        },
+        Table {
+            name: "gntalloc",
+            prelude: "#include <sys/ioctl.h>\n#include <xen/sys/gntalloc.h>\n",
+            rows: gntalloc_rows(),
         },
         Table {
             name: "evtchn",
@@ -186,9 +191,29 @@ fn gntdev_rows() -> Vec<(&'static str, i128)> {
     ]
 }
 
-fn evtchn_rows() -> Vec<(&'static str, i128)> {
-    use evtchn::{BindInterdomain, LocalPort, RestrictDomid};
+fn gntalloc_rows() -> Vec<(&'static str, i128)> {
+    use gntalloc::{AllocGref, DeallocGref};
     rows![
+        "IOCTL_GNTALLOC_ALLOC_GREF" => gntalloc::IOCTL_GNTALLOC_ALLOC_GREF,
+        "IOCTL_GNTALLOC_DEALLOC_GREF" => gntalloc::IOCTL_GNTALLOC_DEALLOC_GREF,
+        "GNTALLOC_FLAG_WRITABLE" => gntalloc::GNTALLOC_FLAG_WRITABLE,
+        "sizeof(struct ioctl_gntalloc_alloc_gref)" => size_of::<AllocGref>(),
+        "offsetof(struct ioctl_gntalloc_alloc_gref, domid)" => offset_of!(AllocGref, domid),
+        "offsetof(struct ioctl_gntalloc_alloc_gref, flags)" => offset_of!(AllocGref, flags),
+        "offsetof(struct ioctl_gntalloc_alloc_gref, count)" => offset_of!(AllocGref, count),
+        "offsetof(struct ioctl_gntalloc_alloc_gref, index)" => offset_of!(AllocGref, index),
+        "offsetof(struct ioctl_gntalloc_alloc_gref, gref_ids[0])" => offset_of!(AllocGref, gref),
+        "sizeof(struct ioctl_gntalloc_dealloc_gref)" => size_of::<DeallocGref>(),
+        "offsetof(struct ioctl_gntalloc_dealloc_gref, index)" => offset_of!(DeallocGref, index),
+        "offsetof(struct ioctl_gntalloc_dealloc_gref, count)" => offset_of!(DeallocGref, count),
+    ]
+}
+
+fn evtchn_rows() -> Vec<(&'static str, i128)> {
+    use evtchn::{BindInterdomain, BindUnboundPort, LocalPort, RestrictDomid};
+    rows![
+        "IOCTL_EVTCHN_BIND_UNBOUND_PORT" => evtchn::IOCTL_EVTCHN_BIND_UNBOUND_PORT,
+        "sizeof(struct ioctl_evtchn_bind_unbound_port)" => size_of::<BindUnboundPort>(),
         "IOCTL_EVTCHN_BIND_INTERDOMAIN" => evtchn::IOCTL_EVTCHN_BIND_INTERDOMAIN,
         "IOCTL_EVTCHN_NOTIFY" => evtchn::IOCTL_EVTCHN_NOTIFY,
         "IOCTL_EVTCHN_RESTRICT_DOMID" => evtchn::IOCTL_EVTCHN_RESTRICT_DOMID,

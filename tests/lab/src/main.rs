@@ -99,8 +99,8 @@ fn work(verb: Verb) -> Outcome<bool> {
         Verb::Run { scenario, keep, backend, dist } => {
             let run = Run { scenario: &scenario, backend, keep, ..Run::default() };
             let image = ready(dist.dist)?;
-            let program = program::for_backend(backend)?;
-            Ok(finish(&scenario::judge(&run, &image, program.as_deref())?))
+            let programs = program::for_backend(backend)?;
+            Ok(finish(&scenario::judge(&run, &image, &programs)?))
         }
         Verb::Test { names, dist } => {
             let names = if names.is_empty() { Test::value_variants() } else { &names };
@@ -109,8 +109,8 @@ fn work(verb: Verb) -> Outcome<bool> {
         Verb::Headers => Ok(finish(&headers::compare()?)),
         Verb::Bench { quick, dist } => {
             let image = ready(dist.dist)?;
-            let program = program::build()?;
-            bench::run(&image, &program, quick)?;
+            let programs = program::build()?;
+            bench::run(&image, &programs, quick)?;
             Ok(true)
         }
     }
@@ -124,10 +124,10 @@ fn test(names: &[Test], dist: Dist) -> Outcome<bool> {
     let boots: Vec<_> = names.iter().filter_map(|test| Some((test.scenario()?, test.clock()))).collect();
     if !boots.is_empty() {
         let image = ready(dist)?;
-        let program = program::build()?;
+        let programs = program::build()?;
         for (scenario, clock) in boots {
             let run = Run { scenario, clock, ..Run::default() };
-            tally.add(&scenario::judge(&run, &image, Some(&program))?);
+            tally.add(&scenario::judge(&run, &image, &programs)?);
         }
     }
     Ok(finish(&tally))

@@ -1,4 +1,4 @@
-//! The program under test, built so that it runs in every image.
+//! The programs of a boot, built so that they run in every image.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,37 +8,44 @@ use crate::scenario::Backend;
 use crate::tools::{self, Outcome};
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+/// Package and program: the one under test, and a guest's. One by one, or features of the second would get into the first.
+const PROGRAMS: [(&str, &str); 2] =
+    [("pvscsi-backend", "xen-pvscsi"), ("pvscsi-lab-frontend", "hostile-frontend")];
 
-/// Builds xen-pvscsi, statically linked: the images have other C libraries than this machine.
+/// Builds the programs, statically linked: the images have other C libraries than this machine.
 ///
 /// # Errors
 ///
-/// When it does not build, or what was built does not run.
-pub fn build() -> Outcome<PathBuf> {
+/// When one does not build, or what was built does not run.
+pub fn build() -> Outcome<Vec<PathBuf>> {
+    PROGRAMS.iter().map(|(package, program)| build_one(package, program)).collect()
+}
+
+fn build_one(package: &str, program: &str) -> Outcome<PathBuf> {
     let target = tools::workspace().join("target/lab-build");
-    println!("lab: building xen-pvscsi");
+    println!("lab: building {program}");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     tools::run(
         Command::new(cargo)
-            .args(["build", "--quiet", "--release", "--package", "pvscsi-backend", "--bin", "xen-pvscsi"])
+            .args(["build", "--quiet", "--release", "--package", package, "--bin", program])
             .args(["--target", TRIPLE, "--target-dir"])
             .arg(&target)
             .current_dir(tools::workspace())
             .env("RUSTFLAGS", "-C target-feature=+crt-static"),
     )?;
-    let program = target.join(TRIPLE).join("release/xen-pvscsi");
+    let program = target.join(TRIPLE).join("release").join(program);
     tools::run(Command::new(&program).arg("--help").stdout(Stdio::null()))?;
     Ok(program)
 }
 
-/// The program, if the scenario is about it.
+/// The programs, if the scenario is about them.
 ///
 /// # Errors
 ///
 /// As [`build`].
-pub fn for_backend(backend: Backend) -> Outcome<Option<PathBuf>> {
+pub fn for_backend(backend: Backend) -> Outcome<Vec<PathBuf>> {
     match backend {
-        Backend::Ours => build().map(Some),
-        Backend::Kernel => Ok(None),
+        Backend::Ours => build(),
+        Backend::Kernel => Ok(Vec::new()),
     }
 }

@@ -127,11 +127,11 @@ pub struct Record {
 /// # Errors
 ///
 /// When it cannot be booted at all, or has no list.
-pub fn judge(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Tally> {
+pub fn judge(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Tally> {
     let list = source(run.scenario)?.join("checks");
     let text = fs::read_to_string(&list).map_err(at(&list))?;
     let expected: Vec<&str> = text.lines().filter_map(|line| expected_name(line, run.backend)).collect();
-    let record = boot(run, image, program)?;
+    let record = boot(run, image, programs)?;
     let (mut tally, mut failures) = report::judge(&expected, &record.report);
     let broken = match record.end {
         End::PoweredOff => None,
@@ -177,7 +177,7 @@ fn source(scenario: &str) -> Outcome<PathBuf> {
 /// # Errors
 ///
 /// When it cannot be booted at all.
-pub fn boot(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Record> {
+pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Record> {
     let dir = tools::work_dir().join("runs").join(run.scenario);
     if dir.exists() {
         fs::remove_dir_all(&dir).map_err(at(&dir))?;
@@ -189,8 +189,8 @@ pub fn boot(run: &Run<'_>, image: &Image, program: Option<&Path>) -> Outcome<Rec
     run.variables.iter().for_each(|variable| variables.extend([variable, "\n"]));
     let env = share.join("env");
     fs::write(&env, variables).map_err(at(&env))?;
-    if let Some(program) = program {
-        fs::copy(program, share.join("xen-pvscsi")).map_err(at(program))?;
+    for program in programs {
+        fs::copy(program, share.join(program.file_name().unwrap_or_default())).map_err(at(program))?;
     }
     let log = dir.join("console.log");
     println!("{}: booting, console in {}", run.scenario, log.display());

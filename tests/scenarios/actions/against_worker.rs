@@ -12,7 +12,7 @@ use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::{Nexus, RingError};
 use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium};
 use pvscsi_sg::{LogicalUnit, ReactorKind};
-use pvscsi_sim::hostile::{Action, Backend, HostileGuest};
+use pvscsi_sim::hostile::{Action, Backend, End, HostileGuest};
 use pvscsi_xen::DomId;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -39,7 +39,7 @@ pub fn run(kind: ReactorKind, start_index: u32, actions: &[Action]) {
     let SimVhost { frontend, worker } =
         SimVhost::start(kind, start_index, luns, TimeLimits::default()).unwrap();
     let mut guest = HostileGuest::take_over(&frontend, DomId(0));
-    let mut ended = || worker.ended().map(ring_error);
+    let mut ended = || worker.ended().map(|error| End::Ring(ring_error(error)));
     guest.run(actions, &mut Backend { ended: &mut ended, let_go: &mut || remote.release() });
     guest.check_end(worker.join().err().map(ring_error));
     assert!(!remote.is_alive(), "the unit went with its worker");

@@ -1,4 +1,4 @@
-//! `/dev/xen/evtchn`: one event channel to a guest (Linux uapi/xen/evtchn.h).
+//! `/dev/xen/evtchn`: one event channel to another domain (Linux uapi/xen/evtchn.h).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,6 +15,15 @@ pub struct BindInterdomain {
     pub remote_domain: u32,
     /// Its port.
     pub remote_port: u32,
+}
+
+/// `struct ioctl_evtchn_bind_unbound_port`.
+#[cfg(feature = "frontend")]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BindUnboundPort {
+    /// The only domain that may bind to the new port.
+    pub remote_domain: u32,
 }
 
 /// `struct ioctl_evtchn_notify`, and `struct ioctl_evtchn_unbind`.
@@ -35,6 +44,9 @@ pub struct RestrictDomid {
 
 /// `IOCTL_EVTCHN_BIND_INTERDOMAIN`: direction none, type 'E', number 1, 8 bytes.
 pub const IOCTL_EVTCHN_BIND_INTERDOMAIN: u64 = 0x0008_4501;
+/// `IOCTL_EVTCHN_BIND_UNBOUND_PORT`.
+#[cfg(feature = "frontend")]
+pub const IOCTL_EVTCHN_BIND_UNBOUND_PORT: u64 = 0x0004_4502;
 /// `IOCTL_EVTCHN_NOTIFY`.
 pub const IOCTL_EVTCHN_NOTIFY: u64 = 0x0004_4504;
 /// `IOCTL_EVTCHN_RESTRICT_DOMID`.
@@ -43,11 +55,17 @@ pub const IOCTL_EVTCHN_RESTRICT_DOMID: u64 = 0x0002_4506;
 mod ioctl {
     use super::{BindInterdomain, LocalPort, RestrictDomid};
     nix::ioctl_readwrite_bad!(bind_interdomain, super::IOCTL_EVTCHN_BIND_INTERDOMAIN, BindInterdomain);
+    #[cfg(feature = "frontend")]
+    nix::ioctl_readwrite_bad!(
+        bind_unbound_port,
+        super::IOCTL_EVTCHN_BIND_UNBOUND_PORT,
+        super::BindUnboundPort
+    );
     nix::ioctl_readwrite_bad!(notify, super::IOCTL_EVTCHN_NOTIFY, LocalPort);
     nix::ioctl_readwrite_bad!(restrict_domid, super::IOCTL_EVTCHN_RESTRICT_DOMID, RestrictDomid);
 }
 
-/// One bound port on its own `/dev/xen/evtchn`, which can bind to no other guest. Closing it unbinds.
+/// One port on its own `/dev/xen/evtchn`; a backend's can bind to no other guest. Closing it unbinds.
 #[derive(Debug)]
 pub struct Evtchn {
     device: File,
@@ -65,16 +83,38 @@ impl Evtchn {
     ///
     /// What opening the device gives, or what the hypervisor says of the guest's port.
     pub fn bind(domid: DomId, remote_port: Port) -> io::Result<Self> {
-        let device =
-            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(Self::PATH)?;
+        let device = Self::open()?;
         let mut restrict = RestrictDomid { domid: domid.0 };
         // SAFETY: the kernel reads `restrict`, which lives across the call.
         unsafe { ioctl::restrict_domid(device.as_raw_fd(), &raw mut restrict) }?;
         let mut bind = BindInterdomain { remote_domain: u32::from(domid.0), remote_port: remote_port.0 };
         // SAFETY: the kernel reads `bind`, which lives across the call.
         let port = unsafe { ioctl::bind_interdomain(device.as_raw_fd(), &raw mut bind) }?;
+        Ok(Self::of(device, port))
+    }
+
+    /// Makes a port that only `domid` may bind to, as a frontend offers it to its backend.
+    ///
+    /// # Errors
+    ///
+    /// What opening the device gives, or that there is no port left.
+    #[cfg(feature = "frontend")]
+    pub fn offer(domid: DomId) -> io::Result<Self> {
+        // Not restricted: Linux then offers no port, and to dom0 it restricts nobody.
+        let device = Self::open()?;
+        let mut bind = BindUnboundPort { remote_domain: u32::from(domid.0) };
+        // SAFETY: the kernel reads `bind`, which lives across the call.
+        let port = unsafe { ioctl::bind_unbound_port(device.as_raw_fd(), &raw mut bind) }?;
+        Ok(Self::of(device, port))
+    }
+
+    fn open() -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(Self::PATH)
+    }
+
+    fn of(device: File, port: i32) -> Self {
         let Ok(port) = u32::try_from(port) else { unreachable!("evtchn gave port {port}") };
-        Ok(Self { device, port: Port(port) })
+        Self { device, port: Port(port) }
     }
 }
 

@@ -31,6 +31,12 @@ pub(super) enum Expected {
     Life,
 }
 
+impl Default for Expected {
+    fn default() -> Self {
+        Self::Answers(Vec::new())
+    }
+}
+
 impl Expected {
     pub(super) fn show(&mut self, request: &WireRequest) {
         let Self::Answers(shown) = self else { return };

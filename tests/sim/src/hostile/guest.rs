@@ -10,23 +10,32 @@ use pvscsi_ring::vscsiif::{
     REQ_EVENT, REQ_PROD, RING_SLOTS, RSP_EVENT, RSP_PROD, SLOT_SIZE, WireRequest, WireResponse, WireSegment,
     slot_offset,
 };
-use pvscsi_xen::DomId;
+use pvscsi_xen::{DomId, GrantRef};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::expected::Expected;
 use super::pages::Pages;
-use super::{Action, Index, Memory, slots};
-use crate::{LinuxFrontend, PortControl, Way};
+use super::{Action, GuestXen, Index, Memory, Put, SimXen, slots};
+use crate::LinuxFrontend;
 
 /// How long an answer may take that has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a guest waits for room before it takes it that its devices hold commands.
 const SHORT: Duration = Duration::from_millis(2);
 
+/// How a backend gave up the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// For this reason.
+    Ring(RingError),
+    /// It closed, and did not tell the guest why.
+    Closed,
+}
+
 /// The backend's side, as far as a run has to know it.
 pub struct Backend<'a> {
-    /// Why it gave up the ring, if it did.
-    pub ended: &'a mut dyn FnMut() -> Option<RingError>,
+    /// How it gave up the ring, if it did.
+    pub ended: &'a mut dyn FnMut() -> Option<End>,
     /// Lets its devices finish what they hold.
     pub let_go: &'a mut dyn FnMut(),
 }
@@ -39,10 +48,12 @@ impl fmt::Debug for Backend<'_> {
 
 /// A guest that runs [`Action`]s.
 #[derive(Debug)]
-pub struct HostileGuest {
+pub struct HostileGuest<X> {
+    xen: X,
     ring: SharedPage,
+    ring_ref: GrantRef,
+    backend: DomId,
     pages: Pages,
-    port: PortControl,
     req_prod: u32,
     /// What the backend was shown last.
     shown: u32,
@@ -52,46 +63,17 @@ pub struct HostileGuest {
     rsp_prod_spoilt: bool,
     expected: Expected,
     must_succeed: bool,
-    ended: Option<RingError>,
-    pub(super) patience: Duration,
+    ended: Option<End>,
+    /// How long an answer may take that has to come.
+    pub patience: Duration,
 }
 
-impl HostileGuest {
+impl HostileGuest<SimXen> {
     /// Takes over the ring of a frontend that is connected and has sent nothing; it is of no use from then on.
     #[must_use]
     pub fn take_over(frontend: &LinuxFrontend, backend: DomId) -> Self {
-        let ring = frontend.ring_page().share();
-        let index = ring.load_u32(RSP_PROD, Ordering::Acquire);
-        Self {
-            ring,
-            pages: Pages::grant_all(frontend, backend),
-            port: frontend.port_control(),
-            req_prod: index,
-            shown: index,
-            answered: index,
-            rsp_prod_spoilt: false,
-            expected: Expected::Answers(Vec::new()),
-            must_succeed: false,
-            ended: None,
-            patience: PATIENCE,
-        }
-    }
-
-    /// Does all of it, then waits until the backend has answered everything and shows that it still serves, LUN 0 among the rest;
-    /// or until it has given up the ring, which it may only when the indices in it were wrong.
-    ///
-    /// # Panics
-    ///
-    /// When the backend did anything that it must not.
-    pub fn run(&mut self, actions: &[Action], backend: &mut Backend<'_>) {
-        for action in actions {
-            self.act(action, backend);
-            if self.has_ended(backend) {
-                break;
-            }
-        }
-        self.settle(backend);
-        self.judge_end();
+        let xen = SimXen { domain: frontend.domain().clone(), port: frontend.port_control() };
+        Self::new(xen, frontend.ring_page().share(), frontend.ring_ref(), backend)
     }
 
     /// Checks the end of the backend, now stopped: why it had given up the ring, if it did after [`run`](Self::run), and that it
@@ -101,18 +83,90 @@ impl HostileGuest {
     ///
     /// When it had no reason to, or holds something.
     pub fn check_end(mut self, ended: Option<RingError>) {
-        self.ended = self.ended.or(ended);
+        self.ended = self.ended.or(ended.map(End::Ring));
         self.judge_end();
-        assert!(!self.port.is_bound(), "a port bound");
-        self.pages.check_released();
+        assert!(!self.xen.port.is_bound(), "a port bound");
+        assert_eq!(self.xen.domain.live_mappings(), 0, "pages mapped");
+        for gref in self.pages.live() {
+            assert_eq!(self.xen.domain.try_revoke(gref), Ok(()), "a grant in use");
+        }
+    }
+}
+
+impl<X: GuestXen> HostileGuest<X> {
+    /// A guest on a ring that `backend` serves, and that nothing was sent on.
+    #[must_use]
+    pub fn new(xen: X, ring: SharedPage, ring_ref: GrantRef, backend: DomId) -> Self {
+        let index = ring.load_u32(RSP_PROD, Ordering::Acquire);
+        Self {
+            pages: Pages::grant_all(&xen, ring_ref, backend),
+            xen,
+            ring,
+            ring_ref,
+            backend,
+            req_prod: index,
+            shown: index,
+            answered: index,
+            rsp_prod_spoilt: false,
+            expected: Expected::default(),
+            must_succeed: false,
+            ended: None,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Makes ready for another list on the same ring, with new pages. `false`: it takes a new ring, for the backend has given this
+    /// one up, or the guest does not know its indices any more.
+    pub fn start_over(&mut self) -> bool {
+        if self.ended.is_some() || !self.expected.indices_are_right() {
+            return false;
+        }
+        self.pages = Pages::grant_all(&self.xen, self.ring_ref, self.backend);
+        (self.expected, self.must_succeed, self.rsp_prod_spoilt) = (Expected::default(), false, false);
+        true
+    }
+
+    /// Asks for one thing, and gives the answer's `rslt`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or there is something wrong with it.
+    pub fn ask(&mut self, put: Put, backend: &mut Backend<'_>) -> i32 {
+        self.must_succeed = false;
+        self.act(&Action::Put(put), backend);
+        self.act(&Action::Await, backend);
+        assert_eq!(self.ended, None, "the backend ended");
+        self.answer(self.answered.wrapping_sub(1)).rslt
+    }
+
+    /// Does all of it, then waits until the backend has answered everything and shows that it still serves, LUN 0 among the rest;
+    /// or until it has given up the ring, which it may only when the indices in it were wrong. Gives how many actions it did.
+    ///
+    /// # Panics
+    ///
+    /// When the backend did anything that it must not.
+    pub fn run(&mut self, actions: &[Action], backend: &mut Backend<'_>) -> usize {
+        let mut done = 0;
+        for action in actions {
+            self.act(action, backend);
+            done += 1;
+            if self.has_ended(backend) {
+                break;
+            }
+        }
+        self.settle(backend);
+        self.judge_end();
+        done
     }
 
     /// Only indices that are wrong, and wrong by the numbers, end a backend.
     fn judge_end(&self) {
-        let Some(RingError { req_prod, req_cons, answered }) = self.ended else { return };
-        let (claimed, open) = (req_prod.wrapping_sub(req_cons), req_cons.wrapping_sub(answered));
-        assert!(open <= RING_SLOTS && claimed > RING_SLOTS - open, "{:?} is possible", self.ended);
-        assert!(!self.expected.indices_are_right(), "given up for nothing: {:?}", self.ended);
+        let Some(end) = self.ended else { return };
+        if let End::Ring(RingError { req_prod, req_cons, answered }) = end {
+            let (claimed, open) = (req_prod.wrapping_sub(req_cons), req_cons.wrapping_sub(answered));
+            assert!(open <= RING_SLOTS && claimed > RING_SLOTS - open, "{end:?} is possible");
+        }
+        assert!(!self.expected.indices_are_right(), "given up for nothing: {end:?}");
     }
 
     fn act(&mut self, action: &Action, backend: &mut Backend<'_>) {
@@ -139,12 +193,12 @@ impl HostileGuest {
             Action::Jump { by } => {
                 self.expected.indices_changed();
                 self.store(REQ_PROD, self.req_prod.wrapping_add_signed(by));
-                self.ring_bell();
+                self.xen.ring_bell();
             }
             Action::Spoil { index, by } => self.spoil(index, by),
-            Action::Revoke(memory) => self.pages.revoke(memory),
-            Action::Grant(memory) => self.pages.grant(memory),
-            Action::Bell { times } => (0..times).for_each(|_| self.ring_bell()),
+            Action::Revoke(memory) => self.pages.revoke(&self.xen, memory),
+            Action::Grant(memory) => self.pages.grant(&self.xen, memory),
+            Action::Bell { times } => (0..times).for_each(|_| self.xen.ring_bell()),
             Action::AskForEvent => {
                 self.look();
                 self.store(RSP_EVENT, self.answered.wrapping_add(1));
@@ -194,6 +248,13 @@ impl HostileGuest {
         request
     }
 
+    /// What it holds as an answer.
+    fn answer(&self, index: u32) -> WireResponse {
+        let mut answer = WireResponse::new_zeroed();
+        self.ring.copy_out(slot_offset(index), answer.as_mut_bytes());
+        answer
+    }
+
     fn show(&mut self, bell: bool) {
         while self.shown != self.req_prod {
             self.expected.show(&self.slot(self.shown));
@@ -201,7 +262,7 @@ impl HostileGuest {
         }
         self.store(REQ_PROD, self.req_prod);
         if bell {
-            self.ring_bell();
+            self.xen.ring_bell();
         }
     }
 
@@ -238,10 +299,6 @@ impl HostileGuest {
         self.ring.store_u32(at, value, Ordering::Release);
     }
 
-    fn ring_bell(&self) {
-        self.port.raise_spurious(Way::ToBackend);
-    }
-
     fn has_ended(&mut self, backend: &mut Backend<'_>) -> bool {
         if self.ended.is_none() {
             self.ended = (backend.ended)();
@@ -265,8 +322,7 @@ impl HostileGuest {
             return;
         }
         while self.answered != rsp_prod {
-            let mut answer = WireResponse::new_zeroed();
-            self.ring.copy_out(slot_offset(self.answered), answer.as_mut_bytes());
+            let answer = self.answer(self.answered);
             self.expected.accept(&answer);
             assert!(answer.rslt == 0 || !self.must_succeed, "{:#x} for a good request", answer.rslt);
             self.answered = self.answered.wrapping_add(1);
@@ -308,7 +364,7 @@ impl HostileGuest {
             );
             if waited > SHORT {
                 (backend.let_go)();
-                self.ring_bell();
+                self.xen.ring_bell();
                 std::thread::sleep(Duration::from_micros(200));
             } else {
                 std::thread::yield_now();
@@ -336,7 +392,7 @@ impl HostileGuest {
     /// A ringful of good requests has to succeed: nothing that they need was lost on the way.
     fn probe(&mut self, backend: &mut Backend<'_>) {
         self.must_succeed = true;
-        self.pages.grant(Memory::First);
+        self.pages.grant(&self.xen, Memory::First);
         for rqid in 0..16 {
             self.put(&slots::inquiry(rqid, self.pages.gref(Memory::First)), backend);
         }
@@ -354,7 +410,7 @@ impl HostileGuest {
         let start = Instant::now();
         while start.elapsed() < 25 * SHORT && !self.has_ended(backend) {
             (backend.let_go)();
-            self.ring_bell();
+            self.xen.ring_bell();
             if self.ring.load_u32(RSP_PROD, Ordering::Acquire) == req_prod.wrapping_add(1) {
                 return true;
             }

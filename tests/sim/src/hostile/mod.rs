@@ -1,7 +1,7 @@
 //! A guest that may do anything, as a list of actions, and what has to be true whatever it does.
 //!
-//! A list runs against a backend of its own, on the ring of a [`LinuxFrontend`](crate::LinuxFrontend) that a [`HostileGuest`]
-//! takes over. Where the list comes from is the caller's business: a property test, a fuzzer
+//! A list runs on the ring of a [`LinuxFrontend`](crate::LinuxFrontend) that a [`HostileGuest`] takes over, or on any other
+//! that somebody serves: what a guest needs of its hypervisor is [`GuestXen`]. Where the list comes from is the caller's business: a property test, a fuzzer
 //! ([`Action::from_bytes`] makes an action from any bytes), or a bug report.
 
 mod action;
@@ -11,6 +11,8 @@ mod pages;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod xen;
 
 pub use action::{ACTION_BYTES, Action, Index, Memory, Put};
-pub use guest::{Backend, HostileGuest};
+pub use guest::{Backend, End, HostileGuest};
+pub use xen::{GuestXen, SimXen};

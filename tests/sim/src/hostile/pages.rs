@@ -1,12 +1,12 @@
 //! The pages that a hostile guest grants, takes back, and grants again.
 
-use pvscsi_guestmem::{HeapPage, PAGE_SIZE};
+use pvscsi_guestmem::{HeapPage, PAGE_SIZE, SharedPage};
 use pvscsi_ring::vscsiif::WireSegment;
 use pvscsi_xen::{DomId, GrantRef};
 use zerocopy::IntoBytes;
 
-use super::Memory;
-use crate::{Access, Domain, LinuxFrontend};
+use super::{GuestXen, Memory};
+use crate::Access;
 
 const SOMEBODY: DomId = DomId(77);
 /// Of the pages below.
@@ -18,7 +18,8 @@ const LIST: usize = 4;
 
 #[derive(Debug)]
 struct Granted {
-    page: HeapPage,
+    /// Of the guest's own when it is not granted.
+    page: SharedPage,
     to: DomId,
     access: Access,
     gref: GrantRef,
@@ -27,15 +28,13 @@ struct Granted {
 
 #[derive(Debug)]
 pub(super) struct Pages {
-    domain: Domain,
     ring_ref: GrantRef,
     pages: [Granted; 5],
 }
 
 impl Pages {
-    pub(super) fn grant_all(frontend: &LinuxFrontend, backend: DomId) -> Self {
-        let domain = frontend.domain().clone();
-        let mut pages = [
+    pub(super) fn grant_all(xen: &impl GuestXen, ring_ref: GrantRef, backend: DomId) -> Self {
+        let pages = [
             (backend, Access::ReadWrite),
             (backend, Access::ReadWrite),
             (backend, Access::ReadOnly),
@@ -43,16 +42,15 @@ impl Pages {
             (backend, Access::ReadOnly),
         ]
         .map(|(to, access)| {
-            let page = HeapPage::new();
-            let gref = domain.grant(&page, to, access);
+            let (gref, page) = xen.grant(to, access);
             Granted { page, to, access, gref, live: true }
         });
         let entry = WireSegment { gref: pages[FIRST].gref.0, offset: 0, length: 512 };
-        pages[LIST].page.share().copy_in(0, [entry; PAGE_SIZE / size_of::<WireSegment>()].as_bytes());
-        for (seed, granted) in (1..).zip(&mut pages[..LIST]) {
-            granted.page.share().copy_in(0, &[seed; PAGE_SIZE]);
+        pages[LIST].page.copy_in(0, [entry; PAGE_SIZE / size_of::<WireSegment>()].as_bytes());
+        for (seed, granted) in (1..).zip(&pages[..LIST]) {
+            granted.page.copy_in(0, &[seed; PAGE_SIZE]);
         }
-        Self { domain, ring_ref: frontend.ring_ref(), pages }
+        Self { ring_ref, pages }
     }
 
     /// The page, if it is one that can be taken back; the frontend takes back the ring's itself.
@@ -82,32 +80,36 @@ impl Pages {
     /// Writes an entry of the list; modulo its size.
     pub(super) fn write_entry(&self, entry: u16, segment: WireSegment) {
         let at = usize::from(entry) * size_of::<WireSegment>() % PAGE_SIZE;
-        self.pages[LIST].page.share().copy_in(at, segment.as_bytes());
+        self.pages[LIST].page.copy_in(at, segment.as_bytes());
     }
 
-    pub(super) fn revoke(&mut self, memory: Memory) {
+    pub(super) fn revoke(&mut self, xen: &impl GuestXen, memory: Memory) {
         let Some(place) = Self::place(memory) else { return };
         let granted = &mut self.pages[place];
         if std::mem::replace(&mut granted.live, false) {
-            self.domain.force_revoke(granted.gref);
+            let own = HeapPage::new().share();
+            copy(&granted.page, &own);
+            xen.revoke(granted.gref, std::mem::replace(&mut granted.page, own));
         }
     }
 
-    pub(super) fn grant(&mut self, memory: Memory) {
+    pub(super) fn grant(&mut self, xen: &impl GuestXen, memory: Memory) {
         let Some(place) = Self::place(memory) else { return };
         let granted = &mut self.pages[place];
         if !std::mem::replace(&mut granted.live, true) {
-            granted.gref = self.domain.grant(&granted.page, granted.to, granted.access);
+            let (gref, page) = xen.grant(granted.to, granted.access);
+            copy(&granted.page, &page);
+            (granted.gref, granted.page) = (gref, page);
         }
     }
 
-    /// # Panics
-    ///
-    /// When somebody else uses any of it, or still has a page mapped.
-    pub(super) fn check_released(self) {
-        assert_eq!(self.domain.live_mappings(), 0, "pages mapped");
-        for granted in self.pages.iter().filter(|granted| granted.live) {
-            assert_eq!(self.domain.try_revoke(granted.gref), Ok(()), "a grant in use");
-        }
+    pub(super) fn live(&self) -> impl Iterator<Item = GrantRef> {
+        self.pages.iter().filter(|granted| granted.live).map(|granted| granted.gref)
     }
+}
+
+fn copy(from: &SharedPage, to: &SharedPage) {
+    let mut bytes = [0; PAGE_SIZE];
+    from.copy_out(0, &mut bytes);
+    to.copy_in(0, &bytes);
 }

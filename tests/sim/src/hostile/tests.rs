@@ -57,17 +57,13 @@ fn run(actions: &[Action], answer: Answer) -> Option<String> {
     run_with(actions, answer, &mut || None)
 }
 
-fn run_with(
-    actions: &[Action],
-    answer: Answer,
-    ended: &mut dyn FnMut() -> Option<RingError>,
-) -> Option<String> {
+fn run_with(actions: &[Action], answer: Answer, ended: &mut dyn FnMut() -> Option<End>) -> Option<String> {
     let xen = Hypervisor::new();
     let frontend = LinuxFrontend::new(&xen, DomId(1), BACKEND);
     let page = xen.grant_table(BACKEND, DomId(1)).map_page(frontend.ring_ref()).unwrap();
     let stop = AtomicBool::new(false);
     let mut guest = HostileGuest::take_over(&frontend, BACKEND);
-    guest.patience = Duration::from_millis(100);
+    guest.patience = Duration::from_secs(1);
     let ran = std::thread::scope(|scope| {
         scope.spawn(|| serve(&page, answer, &stop));
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -103,6 +99,48 @@ fn a_good_backend_passes() {
     assert_eq!(run(&[], good), None);
     let rewritten = [put(1), Action::Show { bell: true }, Action::Poke { back: 0, at: 0, value: 9 }];
     assert_eq!(run(&rewritten, good), None);
+}
+
+/// One list after the other, on one ring, as long as the guest knows where it is.
+#[test]
+fn lists_follow_each_other_until_the_indices_are_spoilt() {
+    let xen = Hypervisor::new();
+    let frontend = LinuxFrontend::new(&xen, DomId(1), BACKEND);
+    let page = xen.grant_table(BACKEND, DomId(1)).map_page(frontend.ring_ref()).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut guest = HostileGuest::take_over(&frontend, BACKEND);
+    std::thread::scope(|scope| {
+        scope.spawn(|| serve(&page, good, &stop));
+        let mut backend = Backend { ended: &mut || None, let_go: &mut || () };
+        let rewritten = [put(1), Action::Show { bell: true }, Action::Poke { back: 0, at: 0, value: 9 }];
+        let lists: [&[Action]; 3] = [&rewritten, &asked(), &[Action::Skip { by: 17 }]];
+        let fit = lists.map(|actions| {
+            guest.run(actions, &mut backend);
+            guest.start_over()
+        });
+        assert_eq!(fit, [true, true, false]);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The answer of one request, whatever went before.
+#[test]
+fn a_guest_that_asks_gets_its_answer() {
+    let xen = Hypervisor::new();
+    let frontend = LinuxFrontend::new(&xen, DomId(1), BACKEND);
+    let page = xen.grant_table(BACKEND, DomId(1)).map_page(frontend.ring_ref()).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut guest = HostileGuest::take_over(&frontend, BACKEND);
+    let status: Answer = |request| but(request, |answer| answer.rslt = request.rqid.into());
+    std::thread::scope(|scope| {
+        scope.spawn(|| serve(&page, status, &stop));
+        let mut backend = Backend { ended: &mut || None, let_go: &mut || () };
+        for rqid in [8, 2, 8] {
+            let Action::Put(put) = put(rqid) else { unreachable!("a put") };
+            assert_eq!(guest.ask(put, &mut backend), i32::from(rqid));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
@@ -168,10 +206,10 @@ fn a_ring_is_not_given_up_for_nothing() {
     let right = RingError { req_prod: 17, req_cons: 0, answered: 0 };
     let wrong = RingError { req_prod: 16, ..right };
     let idle: Answer = |_| Vec::new();
-    assert_eq!(run_with(&[jump], idle, &mut || Some(right)), None);
-    let found = run_with(&[jump], idle, &mut || Some(wrong));
+    assert_eq!(run_with(&[jump], idle, &mut || Some(End::Ring(right))), None);
+    let found = run_with(&[jump], idle, &mut || Some(End::Ring(wrong)));
     assert!(found.is_some_and(|text| text.contains("is possible")));
-    let found = run_with(&[put(0)], idle, &mut || Some(right));
+    let found = run_with(&[put(0)], idle, &mut || Some(End::Ring(right)));
     assert!(found.is_some_and(|text| text.contains("given up for nothing")));
     let found = run_with(&[jump], idle, &mut || None);
     assert!(found.is_some_and(|text| text.contains("neither serves nor ends")));
