@@ -20,7 +20,7 @@ mod data;
 pub mod demo;
 mod emulate;
 pub mod limits;
-mod log_limit;
+pub mod log_limit;
 pub mod pdev;
 mod pending;
 mod resets;

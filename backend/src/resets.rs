@@ -35,12 +35,12 @@ pub struct Resets {
 }
 
 impl Resets {
-    /// Rings `bell` when a reset is done.
+    /// Rings `bell` when a reset is done, and tells of those that fail within the limit of `failures`.
     #[must_use]
-    pub fn new(bell: Bell) -> Self {
+    pub fn new(bell: Bell, failures: LogLimit) -> Self {
         let (report, results) = crossbeam_channel::unbounded();
         let (waiting, running) = (Vec::new(), Vec::new());
-        Self { waiting, running, results, report, bell, failures: LogLimit::default() }
+        Self { waiting, running, results, report, bell, failures }
     }
 
     /// Starts a reset, or joins the one under way for the same unit. Gives ticket and answer back when that is known at once.
@@ -137,7 +137,7 @@ mod tests {
         };
         let subscriber = tracing_subscriber::fmt().with_writer(count).finish();
         let bell = Bell::new().unwrap();
-        let mut resets = Resets::new(bell.clone());
+        let mut resets = Resets::new(bell.clone(), LogLimit::default());
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..100 {
                 let ticket = a_ticket();

@@ -86,8 +86,10 @@ pub struct Vhost {
     unheard: Option<(XenbusState, Instant)>,
     /// "domain N vhost M", for messages.
     name: String,
-    /// The guest can make us log by flapping its state.
+    /// The guest can make us log by flapping its state,
     limit: LogLimit,
+    /// and by its requests, on one ring or many.
+    requests: LogLimit,
 }
 
 /// How long a frontend that closed because we did finds our 6: Windows looks for it without a pause, and for ever.
@@ -142,6 +144,7 @@ impl Vhost {
             unheard: None,
             name: format!("domain {domid} vhost {number}"),
             limit: LogLimit::default(),
+            requests: LogLimit::default(),
         }
     }
 
@@ -367,6 +370,7 @@ impl Vhost {
             grants,
             luns: Vec::new(),
             limits: context.platform.limits,
+            log_limit: self.requests.clone(),
         };
         let worker =
             WorkerHandle::start(&self.name, connection, context.platform.reactor, context.bell.clone())

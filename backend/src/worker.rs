@@ -61,6 +61,8 @@ pub struct Connection {
     pub luns: Vec<(Nexus, Box<dyn LogicalUnit>)>,
     /// How long commands may take.
     pub limits: TimeLimits,
+    /// How much the guest may make us log.
+    pub log_limit: LogLimit,
 }
 
 impl std::fmt::Debug for Connection {
@@ -94,8 +96,7 @@ pub struct Worker {
     clock: Clock,
     /// Units that have had a command for more than a second.
     slow: Vec<usize>,
-    refusals: LogLimit,
-    overdue: LogLimit,
+    log_limit: LogLimit,
     control: WorkerEnd,
     resets: Resets,
     stop_at: Option<Instant>,
@@ -110,7 +111,7 @@ impl Worker {
     ///
     /// When there is no memory for the pool of buffers, or no descriptor.
     pub fn new(connection: Connection, control: WorkerEnd, reactor: Reactor) -> io::Result<Self> {
-        let Connection { domid, ring, events, grants, luns, limits } = connection;
+        let Connection { domid, ring, events, grants, luns, limits, log_limit } = connection;
         let mut worker = Self {
             reactor,
             ring,
@@ -127,9 +128,8 @@ impl Worker {
             limits,
             clock: Clock::new()?,
             slow: Vec::new(),
-            refusals: LogLimit::default(),
-            overdue: LogLimit::default(),
-            resets: Resets::new(control.orders_bell.clone()),
+            resets: Resets::new(control.orders_bell.clone(), log_limit.clone()),
+            log_limit,
             control,
             stop_at: None,
             leaving: Vec::new(),
@@ -378,7 +378,7 @@ impl Worker {
     }
 
     fn refuse(&mut self, ticket: Ticket, why: &dyn std::fmt::Display) {
-        if let Some(left_out) = self.refusals.pass(Instant::now()) {
+        if let Some(left_out) = self.log_limit.pass(Instant::now()) {
             tracing::warn!(
                 "{}: request {} refused: {why} ({left_out} more like this not logged)",
                 self.control.name,

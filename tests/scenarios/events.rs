@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pvscsi_backend::control::{Bell, WorkerHandle};
 use pvscsi_backend::limits::TimeLimits;
+use pvscsi_backend::log_limit::LogLimit;
 use pvscsi_backend::worker::Connection;
 use pvscsi_guestmem::SharedPage;
 use pvscsi_ring::BackRing;
@@ -98,6 +99,7 @@ fn watched(kind: ReactorKind, name: &str) -> (Vhost, Arc<Seen>) {
         grants: Box::new(grants),
         luns: vec![(lun(0), ram_disk())],
         limits: TimeLimits::default(),
+        log_limit: LogLimit::default(),
     };
     let worker = WorkerHandle::start(name, connection, kind, Bell::new().unwrap()).unwrap();
     (Vhost::of(frontend, worker), seen)

@@ -9,6 +9,7 @@ use pvscsi_xen::{DomId, GrantTable};
 
 use crate::control::{Bell, WorkerError, WorkerHandle};
 use crate::limits::TimeLimits;
+use crate::log_limit::LogLimit;
 use crate::worker::Connection;
 
 const BACKEND: DomId = DomId(0);
@@ -47,6 +48,7 @@ impl SimVhost {
             grants: Box::new(grants),
             luns,
             limits,
+            log_limit: LogLimit::default(),
         };
         let worker = WorkerHandle::start("simulated", connection, kind, Bell::new()?)?;
         Ok(Self { frontend, worker })

@@ -99,7 +99,7 @@ impl Worker {
     fn log_overdue(&mut self, tag: pvscsi_sg::Tag) {
         let (pending, _) = self.table.pending(tag);
         let (opcode, nexus, timeout) = (pending.cdb.opcode(), pending.nexus, pending.timeout);
-        if let Some(left_out) = self.overdue.pass(Instant::now()) {
+        if let Some(left_out) = self.log_limit.pass(Instant::now()) {
             tracing::warn!(
                 "{}: command {opcode:#04x} to {}:{}:{} is not given up by its driver after {} s: answered without it ({left_out} more \
                  like this not logged)",

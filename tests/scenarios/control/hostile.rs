@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pvscsi_guestmem::HeapPage;
-use pvscsi_ring::vscsiif::REQ_PROD;
+use pvscsi_ring::vscsiif::{REQ_PROD, RSP_PROD, WireRequest, slot_offset};
 use pvscsi_sim::{Access, Way};
 use pvscsi_xen::DomId;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::io::nexus;
-use super::machine::DOM0;
+use super::machine::{DOM0, Log};
 use super::raw::RawFrontend;
 use super::{Dev, Machine, check_io, eventually};
+use crate::alone::alone;
 
 /// The most that a guest may write into a node unless its quota was changed; and nearly the most that xenstore can carry.
 const LONG: [usize; 2] = [2048, 4000];
@@ -282,4 +284,36 @@ fn a_guest_that_never_rests_holds_up_neither_other_vhosts_nor_the_end() {
     for thread in flapping {
         thread.join().unwrap();
     }
+}
+
+/// The limit is the guest's, not the ring's.
+#[test]
+fn a_guest_that_connects_again_and_again_has_no_more_lines_in_the_log() {
+    let name = "control::hostile::a_guest_that_connects_again_and_again_has_no_more_lines_in_the_log";
+    // The workers' threads log to what the whole process has.
+    alone(name, || {
+        let log = Log::default();
+        let everywhere = log.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || everywhere.clone()).init();
+        let mut machine = Machine::new();
+        machine.guest = None;
+        machine.attach(0, &[Dev::disk(0)]);
+        for _ in 0..5 {
+            let mut frontend = RawFrontend::of(&machine, 0);
+            frontend.publish_ring();
+            frontend.write("state", "3");
+            machine.until_state(0, "4");
+            let page = frontend.ring.ring_page().share();
+            let bad = WireRequest { act: 9, ..WireRequest::new_zeroed() };
+            for slot in 0..16 {
+                page.copy_in(slot_offset(slot), bad.as_bytes());
+            }
+            page.store_u32(REQ_PROD, 16, Ordering::Release);
+            frontend.ring.port_control().raise_spurious(Way::ToBackend);
+            eventually("all are refused", || page.load_u32(RSP_PROD, Ordering::Acquire) == 16);
+            frontend.write("state", "6");
+            machine.until_state(0, "2");
+        }
+        assert_eq!(log.lines_with("refused").len(), 10, "{}", log.text());
+    });
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use pvscsi_backend::control::{Bell, WorkerHandle};
 use pvscsi_backend::limits::TimeLimits;
+use pvscsi_backend::log_limit::LogLimit;
 use pvscsi_backend::worker::Connection;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_ring::{BackRing, Nexus};
@@ -53,6 +54,7 @@ impl Direct {
             grants: Box::new(grants),
             luns,
             limits: TimeLimits::default(),
+            log_limit: LogLimit::default(),
         };
         let bell = Bell::new().unwrap();
         let worker = WorkerHandle::start("windows", connection, ReactorKind::Auto, bell).unwrap();
