@@ -69,8 +69,8 @@ scsi_debug_up() {
 	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
 }
 
-# guest NAME [WORDS]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario, with
-# more words on its command line; sets D.
+# guest NAME [WORDS [MIB]]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario,
+# with more words on its command line and this much memory; sets D.
 guest() {
 	local name=$1 words=${2:-} script=guest-$1.sh
 	[ -e "/mnt/scenario/$script" ] || script=guest.sh
@@ -87,7 +87,7 @@ guest() {
 		kernel="/lab/vmlinuz"
 		ramdisk="/tmp/guest.cpio"
 		extra="console=hvc0 loglevel=1 rcupdate.rcu_cpu_stall_suppress=1 lab.script=$script $words"
-		memory=640
+		memory=${3:-640}
 		vcpus=1
 		on_poweroff="destroy"
 		on_reboot="destroy"

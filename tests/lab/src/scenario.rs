@@ -22,6 +22,8 @@ pub enum Test {
     Disk,
     /// Killed guests, hostile guests, mistakes of the operator.
     Faults,
+    /// Guests saved and restored, destroyed in each state, and bereft of a device.
+    Lifetimes,
 }
 
 impl Test {
@@ -31,6 +33,7 @@ impl Test {
             Self::Headers => None,
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
+            Self::Lifetimes => Some("lifetimes"),
         }
     }
 }
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_test_has_its_scripts_and_its_list() {
-        for scenario in ["disk", "faults"] {
+        for scenario in ["disk", "faults", "lifetimes"] {
             let dir = source(scenario).unwrap();
             let list = fs::read_to_string(dir.join("checks")).unwrap();
             assert!(

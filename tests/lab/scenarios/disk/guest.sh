@@ -82,12 +82,6 @@ reload() {
 	check reload-$1-file-back disk 1 && marked file $1
 }
 
-# What a guest's kernel says when its backend breaks the rules or a device fails.
-complaints() {
-	dmesg | grep -iE 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
-		-e 'task abort|rejecting|synchronize cache.*failed|offline|protocol error'
-}
-
 check scsi_debug-there disk 0
 commands scsi_debug 131072
 same scsi_debug-inquiry-unaltered $INQUIRY "$(sg_inq -r $SG | md5sum | cut -d' ' -f1)"
