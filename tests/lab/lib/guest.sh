@@ -47,7 +47,8 @@ verify_until() {
 
 # complaints: what a guest's kernel says when its backend breaks the rules or a device fails.
 complaints() {
-	dmesg | grep -iE 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
+	dmesg | grep -iE \
+		-e 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
 		-e 'task abort|rejecting|synchronize cache.*failed|offline|protocol error'
 }
 
