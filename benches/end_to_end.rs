@@ -9,6 +9,7 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use pvscsi_backend::demo::SimVhost;
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
 use pvscsi_sg::ReactorKind;
@@ -58,7 +59,9 @@ impl Guest {
         let medium = Medium::ram(u64::from(DISK_BLOCKS) * 512).expect("memory for a disk");
         let disk = EmulatedDisk::new(medium, DiskIdentity::from_name("bench"), DEFAULT_MAX_TRANSFER_BLOCKS);
         let nexus = Nexus { channel: 0, id: 0, lun: 0 };
-        let vhost = SimVhost::start(ReactorKind::Auto, 0, vec![(nexus, Box::new(disk))]).expect("a worker");
+        let vhost =
+            SimVhost::start(ReactorKind::Auto, 0, vec![(nexus, Box::new(disk))], TimeLimits::default())
+                .expect("a worker");
         let mut guest = Self { vhost, job, lba: 0 };
         for _ in 0..job.depth {
             guest.send(GuestBuffer::contiguous(0, usize::from(job.blocks) * 512));

@@ -26,6 +26,7 @@ use pvscsi_sg::{LogicalUnit, ReactorKind};
 use pvscsi_sim::frontend::Complaint;
 
 use crate::control::WorkerError;
+use crate::limits::TimeLimits;
 use job::{Course, Guest, Job};
 
 /// Where the demo's disk is, in the words of both ends.
@@ -157,7 +158,8 @@ fn measure(
     each: Duration,
     progress: &ProgressBar,
 ) -> Result<Report, DemoError> {
-    let mut vhost = SimVhost::start(ReactorKind::Auto, 0, vec![(DISK, disk)]).map_err(DemoError::Start)?;
+    let mut vhost = SimVhost::start(ReactorKind::Auto, 0, vec![(DISK, disk)], TimeLimits::default())
+        .map_err(DemoError::Start)?;
     let report = measure_on(&mut vhost, bytes, each, progress);
     let stopped = vhost.stop();
     let report = report?;

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pvscsi_backend::demo;
+use pvscsi_backend::limits::{ClassLimit, TimeLimits};
 use pvscsi_backend::serve::{self, ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -51,6 +52,12 @@ struct Serve {
     /// How to wait for devices and for the guest
     #[arg(long, value_enum, default_value_t = Wait::Auto)]
     wait: Wait,
+    /// How long a command may take that comes without a limit of the guest's own
+    ///
+    /// CLASS is disk, optical (60 seconds each), tape, changer or other (4 hours each). Give it once for each class. The limit of
+    /// a guest that sends one counts instead, and ten seconds more.
+    #[arg(long, value_name = "CLASS=SECONDS")]
+    timeout: Vec<ClassLimit>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -114,7 +121,10 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     let _claim = serve::claim(domid)?;
     // Before any thread is started, so that all of them leave the signals to the descriptor.
     let signals = stop_signals().map_err(|source| ServeError::System { what: "taking signals", source })?;
+    let mut limits = TimeLimits::default();
+    arguments.timeout.iter().for_each(|limit| limits.set(*limit));
     let platform = Platform {
+        limits,
         grants: Box::new(|domid| Ok(Box::new(Gntdev::open(domid)?) as Box<dyn GrantTable>)),
         bind: Box::new(|domid, port| Ok(Box::new(Evtchn::bind(domid, port)?) as Box<dyn EventChannel>)),
         reactor: match arguments.wait {

@@ -1,10 +1,13 @@
 //! The name of a physical device, as it stands in a `p-dev` node: parsed, found, opened.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::disk::{
+    DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
+};
 use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice};
 
 /// What a guest's logical unit is made of.
@@ -44,7 +47,7 @@ impl FromStr for PDev {
 
     fn from_str(text: &str) -> Result<Self, PDevError> {
         // A name that could forge a line of a log is none.
-        if text.chars().any(char::is_control) {
+        if text.chars().any(misleads) {
             return Err(PDevError::Form(text.into()));
         }
         if let Ok(hctl) = text.parse() {
@@ -80,6 +83,12 @@ impl fmt::Display for PDev {
     }
 }
 
+/// Control characters, and those that end a line or turn the direction of what follows them (Unicode, UAX #9).
+fn misleads(character: char) -> bool {
+    let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
+}
+
 /// Bytes from a number with an optional K, M, G or T (powers of 1024).
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
@@ -108,6 +117,9 @@ pub enum PDevOpenError {
     /// The file or the memory is not to be had.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// No thread for the disk.
+    #[error("cannot start a thread for the disk: {0}")]
+    Thread(io::Error),
 }
 
 impl PDev {
@@ -121,15 +133,18 @@ impl PDev {
         match self {
             Self::Address(hctl) => Ok(Box::new(SgDevice::open(&locator.by_address(*hctl)?)?)),
             Self::Node(path) => Ok(Box::new(SgDevice::open(&locator.by_path(path)?)?)),
-            Self::File(path) => Ok(self.disk(Medium::open_file(path, false)?)),
-            Self::Ram(bytes) => Ok(self.disk(Medium::ram(*bytes)?)),
+            Self::File(path) => {
+                let disk = self.disk(Medium::open_file(path, false)?);
+                Ok(Box::new(ThreadedDisk::start(disk).map_err(PDevOpenError::Thread)?))
+            }
+            Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
         }
     }
 
-    fn disk(&self, medium: Medium) -> Box<dyn LogicalUnit> {
+    fn disk(&self, medium: Medium) -> EmulatedDisk {
         // The same name is the same disk to the guest, whenever and wherever it is opened.
         let identity = DiskIdentity::from_name(&self.to_string());
-        Box::new(EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS))
+        EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS)
     }
 }
 
@@ -146,6 +161,9 @@ mod tests {
         {
             assert_eq!(parse(path), PDev::Node(path.into()));
         }
+        // The kernel's backend cuts names at 31 bytes.
+        let long = format!("/dev/disk/by-id/scsi-{}", "3".repeat(200));
+        assert_eq!(parse(&long).to_string(), long);
         assert_eq!(parse("file:/srv/disk.img"), PDev::File("/srv/disk.img".into()));
         assert_eq!(parse("ram:64M"), PDev::Ram(64 << 20));
         assert_eq!(parse("ram:512"), PDev::Ram(512));
@@ -168,6 +186,7 @@ mod tests {
             "\u{1F4BE}",
             "/dev/sda\nroot",
             "file:/a\u{7}",
+            "/dev/\u{202e}ads",
         ] {
             assert_eq!(refuse(text), PDevError::Form(text.into()));
         }

@@ -31,6 +31,10 @@ pub struct Pending {
     pub cdb: Cdb,
     /// When the device's driver shall give it up.
     pub timeout: Duration,
+    /// The tick of the worker's clock when it was taken.
+    pub since: u64,
+    /// The tick at which its guest is answered without it.
+    pub due: u64,
     /// Its data, until it is submitted.
     pub buffer: Option<Buffer>,
     /// Bytes of the guest's buffer.
@@ -185,6 +189,15 @@ impl PendingTable {
             State::Pending(pending) if which(pending) => Some(Tag(tag)),
             _ => None,
         })
+    }
+
+    /// Calls `look` with each pending request.
+    pub fn each_pending(&self, mut look: impl FnMut(&Pending)) {
+        for slot in &self.slots {
+            if let State::Pending(pending) = &slot.state {
+                look(pending);
+            }
+        }
     }
 
     /// Commands, pending or orphaned, that `lun` has.

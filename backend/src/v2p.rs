@@ -72,6 +72,12 @@ impl V2p {
         Ok(index)
     }
 
+    /// Units that the guest sees.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_nexus.len()
+    }
+
     /// Notes that a unit was given a command.
     pub fn touch(&mut self, index: usize) {
         if !self.touched.contains(&index) {

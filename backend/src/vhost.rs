@@ -15,6 +15,7 @@ use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
 use tracing::{debug, info};
 
 use crate::control::{Bell, WorkerHandle};
+use crate::limits::TimeLimits;
 use crate::log_limit::LogLimit;
 use crate::worker::Connection;
 use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
@@ -22,7 +23,7 @@ use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
 mod devices;
 mod nodes;
 
-use nodes::{einval, not_fatal, read_optional, replace, state_of, write_if_there};
+use nodes::{drop_error, einval, not_fatal, read_optional, replace, shorten, state_of, write_if_there};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
@@ -37,6 +38,8 @@ pub struct Platform {
     pub bind: Box<Binder>,
     /// What workers wait with.
     pub reactor: ReactorKind,
+    /// How long commands, and frontends, may take.
+    pub limits: TimeLimits,
 }
 
 impl std::fmt::Debug for Platform {
@@ -75,6 +78,8 @@ pub struct Vhost {
     ending: bool,
     /// When a frontend that closed because we did is waited for anew.
     anew_at: Option<Instant>,
+    /// A 7 or 5 of the toolstack's, or an 8 of ours, that the frontend does not follow, and how long it may take.
+    unheard: Option<(XenbusState, Instant)>,
     /// "domain N vhost M", for messages.
     name: String,
     /// The guest can make us log by flapping its state.
@@ -129,6 +134,7 @@ impl Vhost {
             served: HashMap::new(),
             ending: false,
             anew_at: None,
+            unheard: None,
             name: format!("domain {domid} vhost {number}"),
             limit: LogLimit::default(),
         }
@@ -137,7 +143,7 @@ impl Vhost {
     fn say(&mut self, text: &dyn std::fmt::Display) {
         if let Some(left_out) = self.limit.pass(Instant::now()) {
             let more = if left_out == 0 { String::new() } else { format!(" ({left_out} lines not logged)") };
-            info!("{}: {text}{more}", self.name);
+            info!("{}: {}{more}", self.name, shorten(text));
         }
     }
 
@@ -150,7 +156,7 @@ impl Vhost {
     /// When it is to be looked at though no node has changed.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.anew_at
+        self.anew_at.into_iter().chain(self.unheard.map(|(_, by)| by)).min()
     }
 
     /// Looks at the nodes and does what they ask for.
@@ -182,15 +188,21 @@ impl Vhost {
                 before: self.before,
                 online: online.as_deref() != Some(b"0") && !self.ending,
                 connected: self.worker.is_some(),
+                late: self.unheard.is_some_and(|(_, by)| Instant::now() >= by),
             };
             let next = step(seen);
             if next == Step::Rest {
+                self.mind_unheard(seen, context.platform.limits.frontend);
                 self.before = Some(seen.frontend)
                     .filter(|state| *state != Frontend::State(XenbusState::Unknown))
                     .or(self.before);
                 return Ok(Presence::There);
             }
             debug!("vhost {}: {seen:?}: {next:?}", self.number);
+            if seen.late {
+                self.say(&format_args!("the frontend does not follow state {}", seen.own));
+            }
+            self.unheard = None;
             // A frontend that was ahead of our announcement is still to be followed.
             let ahead =
                 next == Step::Announce && !matches!(seen.frontend, Frontend::State(XenbusState::Closed));
@@ -207,6 +219,16 @@ impl Vhost {
             }
         }
         Ok(Presence::There)
+    }
+
+    /// The toolstack's wish in our own node waits for the frontend, but not for ever.
+    fn mind_unheard(&mut self, seen: Seen, patience: Duration) {
+        use XenbusState::{Closing, Reconfigured, Reconfiguring};
+        let asked = seen.connected && matches!(seen.own, Reconfiguring | Reconfigured | Closing);
+        let wish = asked.then_some(seen.own);
+        if seen.late || wish != self.unheard.map(|(state, _)| state) {
+            self.unheard = wish.and_then(|state| Some((state, Instant::now().checked_add(patience)?)));
+        }
     }
 
     /// Deals with a worker that ended by itself.
@@ -250,6 +272,7 @@ impl Vhost {
                 self.scan(context)?;
                 Ok(self.advance(context, own, XenbusState::Reconfigured)?)
             }
+            Step::Settle => Ok(self.advance(context, own, XenbusState::Connected)?),
             Step::Close => {
                 self.disconnect();
                 Ok(self.set_state(context, XenbusState::Closing)?)
@@ -333,6 +356,7 @@ impl Vhost {
             events,
             grants,
             luns: Vec::new(),
+            limits: context.platform.limits,
         };
         let worker =
             WorkerHandle::start(&self.name, connection, context.platform.reactor, context.bell.clone())
@@ -340,6 +364,7 @@ impl Vhost {
         self.worker = Some(worker);
         self.scan(context)?;
         self.advance(context, own, XenbusState::Connected)?;
+        drop_error(&mut context.store, &format!("error/{}/error", self.path))?;
         self.say(&format_args!("connected, {} units", self.served.len()));
         Ok(())
     }
@@ -401,6 +426,6 @@ impl Vhost {
 
     fn write_error(&self, context: &mut Context, node: &str, text: &str) -> Result<(), xenstore::Error> {
         // "errno text", as the kernel's backends write it.
-        not_fatal(context.store.write(node, format!("{} {text}", einval())))
+        not_fatal(context.store.write(node, format!("{} {}", einval(), shorten(&text))))
     }
 }

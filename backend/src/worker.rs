@@ -24,20 +24,25 @@ use pvscsi_xen::{DomId, EventChannel, GrantTable};
 use crate::control::{News, WorkerEnd, WorkerError};
 use crate::data::{LIST_BYTES, Mover, start_of};
 use crate::emulate;
+use crate::limits::TimeLimits;
 use crate::log_limit::LogLimit;
 use crate::pending::{Found, Pending, PendingTable, SLOTS};
 use crate::resets::Resets;
-use crate::timeout;
 use crate::v2p::V2p;
 
+mod clock;
 mod tasks;
+
+use clock::Clock;
 
 /// Reactor owner of the event channel.
 const BELL: u32 = 0;
 /// Reactor owner of the orders.
 const ORDERS: u32 = 1;
+/// Reactor owner of the clock.
+const CLOCK: u32 = 2;
 /// Reactor owner of the first logical unit.
-const FIRST_LUN: u32 = 2;
+const FIRST_LUN: u32 = 3;
 
 /// How long commands may go on after the order to stop, or to remove their unit.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -54,6 +59,8 @@ pub struct Connection {
     pub grants: Box<dyn GrantTable>,
     /// The devices, each at its address.
     pub luns: Vec<(Nexus, Box<dyn LogicalUnit>)>,
+    /// How long commands may take.
+    pub limits: TimeLimits,
 }
 
 impl std::fmt::Debug for Connection {
@@ -83,7 +90,12 @@ pub struct Worker {
     done: Vec<Completion>,
     /// Requests of this round whose memory is not there.
     bad: Vec<Tag>,
+    limits: TimeLimits,
+    clock: Clock,
+    /// Units that have had a command for more than a second.
+    slow: Vec<usize>,
     refusals: LogLimit,
+    overdue: LogLimit,
     control: WorkerEnd,
     resets: Resets,
     stop_at: Option<Instant>,
@@ -96,9 +108,9 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// When there is no memory for the pool of buffers.
+    /// When there is no memory for the pool of buffers, or no descriptor.
     pub fn new(connection: Connection, control: WorkerEnd, reactor: Reactor) -> io::Result<Self> {
-        let Connection { domid, ring, events, grants, luns } = connection;
+        let Connection { domid, ring, events, grants, luns, limits } = connection;
         let mut worker = Self {
             reactor,
             ring,
@@ -112,7 +124,11 @@ impl Worker {
             fresh: Vec::with_capacity(SLOTS),
             done: Vec::with_capacity(SLOTS),
             bad: Vec::with_capacity(SLOTS),
+            limits,
+            clock: Clock::new()?,
+            slow: Vec::new(),
             refusals: LogLimit::default(),
+            overdue: LogLimit::default(),
             resets: Resets::new(control.orders_bell.clone()),
             control,
             stop_at: None,
@@ -143,11 +159,12 @@ impl Worker {
         let mut events = Vec::with_capacity(SLOTS);
         self.reactor.watch(self.events.as_fd(), token(BELL));
         self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
+        self.reactor.watch(self.clock.as_fd(), token(CLOCK));
         let mut masked = false;
         loop {
             self.take()?;
             self.fetch();
-            self.submit();
+            self.submit()?;
             self.deliver();
             self.answer();
             let over = self.settle_departures();
@@ -169,6 +186,7 @@ impl Worker {
                 match event.token.owner {
                     BELL => masked |= self.hear_bell()?,
                     ORDERS => self.hear_orders(),
+                    CLOCK => self.hear_clock()?,
                     _ => self.lun_event(event),
                 }
             }
@@ -217,9 +235,14 @@ impl Worker {
         let Some(cdb) = Cdb::new(command.cdb, command.cdb_len) else {
             unreachable!("the length was checked")
         };
-        let timeout = timeout::of(command.timeout_s, self.luns.get(lun).unit.device_type());
+        if self.has_its_share(lun) {
+            return self.answer_busy(ticket);
+        }
+        let timeout = self.limits.of(command.timeout_s, self.luns.get(lun).unit.device_type());
+        let (since, due) = self.clock.stamps(timeout.saturating_add(self.limits.overdue));
         let direction = command.direction;
-        let pending = Pending { ticket, nexus, lun, direction, cdb, timeout, buffer: None, total: 0 };
+        let pending =
+            Pending { ticket, nexus, lun, direction, cdb, timeout, since, due, buffer: None, total: 0 };
         let tag = match self.table.insert(pending) {
             Ok(tag) => tag,
             Err(Pending { ticket, .. }) => return self.answer_busy(ticket),
@@ -266,7 +289,11 @@ impl Worker {
     }
 
     /// Hands all new commands to their devices, or answers those that only the vhost can.
-    fn submit(&mut self) {
+    fn submit(&mut self) -> Result<(), WorkerError> {
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        self.start_clock()?;
         for tag in self.fresh.drain(..) {
             let (pending, _) = self.table.pending(tag);
             let (cdb, timeout, lun, nexus) = (pending.cdb, pending.timeout, pending.lun, pending.nexus);
@@ -283,6 +310,7 @@ impl Worker {
         }
         let reactor = &mut self.reactor;
         self.luns.flush_touched(|unit| unit.flush(reactor));
+        Ok(())
     }
 
     /// Copies what the devices delivered to the guest.

@@ -82,6 +82,8 @@ pub struct Seen {
     pub online: bool,
     /// A worker serves the ring.
     pub connected: bool,
+    /// The frontend has had its time to follow a 7, 8 or 5 in our own state.
+    pub late: bool,
 }
 
 /// What is to be done.
@@ -95,6 +97,9 @@ pub enum Step {
     Connect,
     /// The frontend has the units: theirs become 4, and the host's.
     Confirm,
+    /// The frontend does not come for the units: they stay as they are, and the host's state becomes 4, for toolstacks that find
+    /// an 8 not ready.
+    Settle,
     /// Let go of the ring, state 5.
     Close,
     /// Let go of the ring, state 6.
@@ -119,6 +124,15 @@ pub fn step(seen: Seen) -> Step {
     // The toolstack takes the vhost away, and there is no ring that the frontend would have to let go of first.
     if !seen.online && !seen.connected && seen.own != S::Closed {
         return Step::EndClosed;
+    }
+    if seen.late && seen.connected {
+        match seen.own {
+            // Found by a frontend that comes round to it later, an 8 adds the units in its eyes too.
+            S::Reconfiguring => return Step::Reconfigure,
+            S::Reconfigured if seen.frontend == Frontend::State(S::Connected) => return Step::Settle,
+            S::Closing => return Step::EndClosed,
+            _ => {}
+        }
     }
     if seen.before == Some(seen.frontend) {
         return Step::Rest;
@@ -218,6 +232,7 @@ mod tests {
             before: Some(Frontend::State(S::Unknown)),
             online: true,
             connected,
+            late: false,
         }
     }
 
@@ -306,6 +321,22 @@ mod tests {
             let same = Seen { before: Some(Frontend::State(S::Connected)), ..seen(own, S::Connected, true) };
             assert_eq!(step(same), Step::Rest);
         }
+    }
+
+    #[test]
+    fn a_frontend_that_never_follows_is_not_waited_for_for_ever() {
+        let late = |own, connected| Seen {
+            before: Some(Frontend::State(S::Connected)),
+            late: true,
+            ..seen(own, S::Connected, connected)
+        };
+        assert_eq!(step(late(S::Reconfiguring, true)), Step::Reconfigure);
+        assert_eq!(step(late(S::Reconfigured, true)), Step::Settle);
+        assert_eq!(step(late(S::Closing, true)), Step::EndClosed);
+        for own in [S::Connected, S::Closed] {
+            assert_eq!(step(late(own, true)), Step::Rest);
+        }
+        assert_eq!(step(late(S::Closing, false)), Step::Rest, "there is no ring to let go of");
     }
 
     #[test]

@@ -26,6 +26,8 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["serve", "--domid", "guest1"], 2, &["'guest1'", "--domid"]);
     refused(&["serve", "--domid", "32752"], 2, &["32752", "32751"]);
     refused(&["serve", "--domid", "1", "--wait", "long"], 2, &["'long'", "auto"]);
+    refused(&["serve", "--domid", "1", "--timeout", "floppy=3"], 2, &["'floppy=3'", "disk", "tape"]);
+    refused(&["serve", "--domid", "1", "--timeout", "tape=0"], 2, &["'tape=0'", "604800"]);
     refused(&["server"], 2, &["'server'"]);
     refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);
     refused(&["demo", "--size", "1k"], 2, &["'1k'", "16M"]);

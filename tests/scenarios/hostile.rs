@@ -25,7 +25,7 @@ fn refused_among_good(guest: &mut RawGuest, bad: WireRequest, what: &str) {
 }
 
 /// Requests that make no sense whatever is granted.
-fn nonsense() -> Vec<(String, WireRequest)> {
+pub fn nonsense() -> Vec<(String, WireRequest)> {
     let mut all = Vec::new();
     let mut bad = |what: String, change: &dyn Fn(&mut WireRequest)| {
         let mut request = nothing(lun(0));
@@ -192,35 +192,6 @@ fn a_producer_that_jumps_ends_its_worker_and_no_other() {
     }
 }
 
-#[test]
-fn a_hundred_thousand_bad_requests_cost_nothing_that_stays() {
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let mut vhost = Vhost::with_disk(KINDS[0]);
-    let mut guest = RawGuest::of(&mut vhost);
-    let ungranted = [WireSegment { gref: 511, offset: 0, length: 512 }];
-    let mut bad: Vec<_> = nonsense().into_iter().map(|(_, request)| request).collect();
-    bad.extend([
-        inquiry(lun(0), &ungranted),
-        write(lun(0), 1, &ungranted),
-        indirect(inquiry(lun(0), &ungranted)),
-    ]);
-    let before = descriptors();
-    let mut sent = 0;
-    for batch in bad.chunks(16).cycle() {
-        for answer in guest.ask(batch) {
-            assert_refused(&answer, "bad request");
-        }
-        sent += batch.len();
-        if sent >= 100_000 {
-            break;
-        }
-    }
-    // Other scenarios run beside this one and have descriptors too; a leak of any kind of request would be hundreds.
-    let after = descriptors();
-    assert!(after < before + 100, "{before} descriptors before, {after} after");
-    assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0);
-}
-
 /// Random bytes, and with them requests that make sense for a moment, change under the worker's eyes.
 #[test]
 fn memory_that_changes_while_it_is_read_harms_nobody() {
@@ -249,7 +220,9 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
                 }
             });
             let end = Instant::now() + Duration::from_millis(400);
-            while Instant::now() < end && vhost.ended().is_none() {
+            // Longer on a machine that has no time for it.
+            let enough = |guest: &RawGuest| from == 0 || guest.req_prod > 160;
+            while (Instant::now() < end || !enough(&guest)) && vhost.ended().is_none() {
                 (0..16).for_each(|_| guest.put(&request));
                 guest.show(guest.req_prod);
                 if from > 0 {
@@ -260,7 +233,6 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
             over.store(true, Ordering::Relaxed);
         });
         if from > 0 {
-            assert!(guest.req_prod > 160, "{kind:?}: {} requests", guest.req_prod);
             assert!(vhost.ended().is_none(), "{kind:?}: indices were right all the time");
             assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0, "{kind:?}: it still serves");
         }

@@ -1,5 +1,6 @@
 //! What an honest guest does all day.
 
+use pvscsi_backend::pdev::PDev;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_sim::frontend::GuestBuffer;
@@ -200,5 +201,28 @@ fn a_failed_copy_is_a_host_error_of_its_command_only() {
             assert_eq!((host(reply.rslt), reply.rslt & 0xff), (7, 2), "{fault:?}, {opcode:#x}");
             assert_eq!(vhost.read(lun(0), 0, page()), [0; 4096], "and nothing was written");
         }
+    }
+}
+
+/// Its I/O is done by a thread of its own; what is under way when the worker ends is in the file.
+#[test]
+fn a_disk_on_a_file_keeps_what_is_written_to_it() {
+    for kind in KINDS {
+        let path = std::env::temp_dir().join(format!("pvscsi-scenario-{}-{kind:?}", std::process::id()));
+        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        let disk: PDev = format!("file:{}", path.display()).parse().unwrap();
+        let mut vhost = Vhost::start(kind, vec![(lun(0), disk.open().unwrap()), (lun(1), ram_disk())]);
+        let memory = GuestBuffer::contiguous(3, 65536);
+        vhost.write(lun(0), 8, &pattern(1, 65536), &memory);
+        assert_eq!(vhost.read(lun(0), 8, memory), pattern(1, 65536));
+        let last = GuestBuffer::contiguous(0, 4096);
+        last.write(&pattern(2, 4096));
+        vhost.send(lun(0), &rw10(0x2a, 1024, 4096), DIRECTION_TO_DEVICE, last);
+        assert_eq!(vhost.reply().rslt, 0);
+        vhost.end(0).unwrap();
+        let file = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(file[8 * 512..8 * 512 + 65536], pattern(1, 65536));
+        assert_eq!(file[1024 * 512..1024 * 512 + 4096], pattern(2, 4096));
     }
 }

@@ -5,11 +5,15 @@
 
 mod abort;
 mod actions;
+mod alone;
+mod bad_requests;
 mod control;
 mod hostile;
 mod io;
 mod lifecycle;
+mod overdue;
 mod raw_guest;
 mod scripted_lun;
+mod threads;
 mod vhost;
 mod windows;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pvscsi_backend::control::{WorkerError, WorkerHandle};
 use pvscsi_backend::demo::SimVhost;
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
 use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium};
@@ -54,7 +55,12 @@ impl Vhost {
 
     /// With ring indices that start at `index`.
     pub fn start_at(kind: ReactorKind, index: u32, luns: Luns) -> Self {
-        let SimVhost { frontend, worker } = SimVhost::start(kind, index, luns).unwrap();
+        Self::start_with(kind, index, luns, TimeLimits::default())
+    }
+
+    /// With time limits of its own.
+    pub fn start_with(kind: ReactorKind, index: u32, luns: Luns, limits: TimeLimits) -> Self {
+        let SimVhost { frontend, worker } = SimVhost::start(kind, index, luns, limits).unwrap();
         Self { frontend, taken_over: false, worker: Some(worker) }
     }
 

@@ -8,6 +8,7 @@ use pvscsi_sim::{Hypervisor, LinuxFrontend};
 use pvscsi_xen::{DomId, GrantTable};
 
 use crate::control::{Bell, WorkerError, WorkerHandle};
+use crate::limits::TimeLimits;
 use crate::worker::Connection;
 
 const BACKEND: DomId = DomId(0);
@@ -33,6 +34,7 @@ impl SimVhost {
         kind: ReactorKind,
         start_index: u32,
         luns: Vec<(Nexus, Box<dyn LogicalUnit>)>,
+        limits: TimeLimits,
     ) -> io::Result<Self> {
         let xen = Hypervisor::new();
         let frontend = LinuxFrontend::with_start_index(&xen, GUEST, BACKEND, start_index);
@@ -44,6 +46,7 @@ impl SimVhost {
             events: Box::new(xen.bind_interdomain(BACKEND, GUEST, frontend.port())?),
             grants: Box::new(grants),
             luns,
+            limits,
         };
         let worker = WorkerHandle::start("simulated", connection, kind, Bell::new()?)?;
         Ok(Self { frontend, worker })

@@ -1,12 +1,13 @@
 //! The devices of a vhost: `vscsi-devs/dev-N` in the backend's directory.
 
 use pvscsi_ring::Nexus;
-use pvscsi_sg::{Hctl, LogicalUnit};
-use pvscsi_xen::xenstore::Nodes;
+use pvscsi_sg::LogicalUnit;
+use pvscsi_xen::xenstore::{self, Nodes};
 
-use super::nodes::{read_optional, replace, state_of, write_if_there};
+use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
 use super::{Context, Fault, Trouble, Vhost, fault};
 use crate::pdev::PDev;
+use crate::vdev::{VDev, VDevError};
 use crate::xenbus::{DevStep, Frontend, XenbusState, dev_step};
 
 impl Vhost {
@@ -17,6 +18,7 @@ impl Vhost {
             Err(error) if error.is_not_found() => Vec::new(),
             names => names?,
         };
+        self.drop_old_errors(context, &devices, &names)?;
         for name in names {
             let path = format!("{devices}/{name}");
             let Some(Frontend::State(state)) = state_of(&mut context.store, &format!("{path}/state"))? else {
@@ -42,6 +44,22 @@ impl Vhost {
         Ok(())
     }
 
+    /// What was wrong with devices that the toolstack has removed since is of no use any more: their names never come again.
+    fn drop_old_errors(
+        &self,
+        context: &mut Context,
+        devices: &str,
+        there: &[String],
+    ) -> Result<(), xenstore::Error> {
+        let told = match context.store.list(&format!("error/{devices}")) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            told => told?,
+        };
+        told.iter()
+            .filter(|name| !there.contains(name))
+            .try_for_each(|name| drop_error(&mut context.store, &format!("error/{devices}/{name}")))
+    }
+
     /// Writes what became of a device; `true` when it is in the state wanted.
     fn settle(
         &mut self,
@@ -51,7 +69,10 @@ impl Vhost {
         wanted: XenbusState,
     ) -> Result<bool, Trouble> {
         let state = match outcome {
-            Ok(()) => wanted,
+            Ok(()) => {
+                drop_error(&mut context.store, &format!("error/{path}"))?;
+                wanted
+            }
             Err(Trouble::Fault(Fault(text))) => {
                 self.say(&text);
                 self.write_error(context, &format!("error/{path}/error"), &text)?;
@@ -66,7 +87,8 @@ impl Vhost {
     fn add(&mut self, context: &mut Context, name: &str, path: &str) -> Result<(), Trouble> {
         let p_dev = self.device_text(context, name, &format!("{path}/p-dev"))?;
         let v_dev = self.device_text(context, name, &format!("{path}/v-dev"))?;
-        let nexus = parse_v_dev(&v_dev).or_else(|why| fault(format!("{name}: v-dev {v_dev:?} {why}")))?;
+        let VDev { nexus, .. } =
+            v_dev.parse().or_else(|why: VDevError| fault(format!("{name}: v-dev {v_dev:?} {why}")))?;
         if let Some((other, _)) = self.served.iter().find(|(_, served)| **served == nexus) {
             return fault(format!("{name}: v-dev {v_dev} is taken by {other}"));
         }
@@ -100,31 +122,5 @@ impl Vhost {
             replace(&mut context.store, &node, initialised, connected)?;
         }
         Ok(self.advance(context, XenbusState::Reconfigured, connected)?)
-    }
-}
-
-/// The address within the vhost from `host:channel:target:lun`; the host number says which vhost it is, and plays no part.
-fn parse_v_dev(text: &str) -> Result<Nexus, &'static str> {
-    let hctl: Hctl =
-        text.parse().map_err(|_| "is not of the form host:channel:target:lun, four decimal numbers")?;
-    let fits = "does not fit the protocol: channel, target and lun are 16 bits each";
-    let channel = u16::try_from(hctl.channel).map_err(|_| fits)?;
-    let id = u16::try_from(hctl.target).map_err(|_| fits)?;
-    let lun = u16::try_from(hctl.lun).map_err(|_| fits)?;
-    Ok(Nexus { channel, id, lun })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn v_dev_is_three_numbers_of_16_bits_behind_the_host() {
-        assert_eq!(parse_v_dev("3:0:65535:7"), Ok(Nexus { channel: 0, id: 65535, lun: 7 }));
-        assert_eq!(parse_v_dev("4294967295:1:2:3"), Ok(Nexus { channel: 1, id: 2, lun: 3 }));
-        for bad in ["", "0:0:0", "0:0:0:0:0", "0:0:0:65536", "0:65536:0:0", "0:0:-1:0", "0:0:0:0 ", "a:b:c:d"]
-        {
-            assert!(parse_v_dev(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -10,6 +10,17 @@ pub(super) fn einval() -> i32 {
     nix::errno::Errno::EINVAL as i32
 }
 
+/// A text of ours, which may quote a whole node, at a length that a node and a line of a log can take.
+pub(super) fn shorten(text: &dyn std::fmt::Display) -> String {
+    const MAX_CHARS: usize = 500;
+    let mut text = text.to_string();
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// A refusal of xenstored is logged; a broken connection is an error.
 pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenstore::Error> {
     match result {
@@ -43,6 +54,11 @@ pub(super) fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> R
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }))
+}
+
+/// Removes a node with what was reported as wrong.
+pub(super) fn drop_error(store: &mut Xenstore, node: &str) -> Result<(), xenstore::Error> {
+    not_fatal(store.remove(node).map(|_| ()))
 }
 
 /// Moves a node from one state to the next, unless somebody else has moved it.

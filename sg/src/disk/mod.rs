@@ -14,9 +14,11 @@ mod provisioning;
 mod sense;
 #[cfg(test)]
 mod tests;
+mod threaded;
 
 pub use identity::DiskIdentity;
 pub use medium::{Medium, MediumError};
+pub use threaded::ThreadedDisk;
 
 use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
 use crate::reactor::{Event, Reactor};
@@ -38,7 +40,7 @@ const DEVICE_TYPE: u8 = 0x00;
 
 /// A disk made of a [`Medium`].
 ///
-/// Commands are done while they are submitted, one after the other.
+/// Commands are done while they are submitted, one after the other: right for memory. [`ThreadedDisk`] is for media that may block.
 #[derive(Debug)]
 pub struct EmulatedDisk {
     medium: Medium,
@@ -132,8 +134,9 @@ fn give(answer: &[u8], allocation: usize, data: &mut [u8]) -> usize {
     given.map(|(from, to)| *to = *from).count()
 }
 
-impl LogicalUnit for EmulatedDisk {
-    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
+impl EmulatedDisk {
+    /// Does a command from beginning to end.
+    fn perform(&self, command: Command) -> Completion {
         let Command { tag, cdb, direction, mut buffer, .. } = command;
         let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
         let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };
@@ -145,7 +148,13 @@ impl LogicalUnit for EmulatedDisk {
             }
             Err(sense) => Outcome::check_condition(sense, len),
         };
-        done.push(Completion { tag, outcome, buffer });
+        Completion { tag, outcome, buffer }
+    }
+}
+
+impl LogicalUnit for EmulatedDisk {
+    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
+        done.push(self.perform(command));
     }
 
     fn flush(&mut self, _reactor: &mut Reactor) {}

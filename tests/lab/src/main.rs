@@ -121,12 +121,12 @@ fn test(names: &[Test], dist: Dist) -> Outcome<bool> {
     if names.contains(&Test::Headers) {
         tally.add(&headers::compare()?);
     }
-    let boots: Vec<&str> = names.iter().filter_map(|test| test.scenario()).collect();
+    let boots: Vec<_> = names.iter().filter_map(|test| Some((test.scenario()?, test.clock()))).collect();
     if !boots.is_empty() {
         let image = ready(dist)?;
         let program = program::build()?;
-        for scenario in boots {
-            let run = Run { scenario, ..Run::default() };
+        for (scenario, clock) in boots {
+            let run = Run { scenario, clock, ..Run::default() };
             tally.add(&scenario::judge(&run, &image, Some(&program))?);
         }
     }

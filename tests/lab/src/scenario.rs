@@ -22,6 +22,8 @@ pub enum Test {
     Disk,
     /// Killed guests, hostile guests, mistakes of the operator.
     Faults,
+    /// Devices that hang, and what the others of their vhost keep.
+    Hang,
     /// Guests saved and restored, destroyed in each state, and bereft of a device.
     Lifetimes,
 }
@@ -33,7 +35,17 @@ impl Test {
             Self::Headers => None,
             Self::Disk => Some("disk"),
             Self::Faults => Some("faults"),
+            Self::Hang => Some("hang"),
             Self::Lifetimes => Some("lifetimes"),
+        }
+    }
+
+    /// How time passes in it.
+    pub fn clock(self) -> Clock {
+        match self {
+            // Speeds are compared, which must not depend on what this machine does besides.
+            Self::Hang => Clock::Instructions,
+            _ => Clock::Wall,
         }
     }
 }
@@ -227,6 +239,8 @@ fn copy_files(from: &Path, to: &Path) -> Outcome<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -240,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_test_has_its_scripts_and_its_list() {
-        for scenario in ["disk", "faults", "lifetimes"] {
+        for scenario in Test::value_variants().iter().filter_map(|test| test.scenario()) {
             let dir = source(scenario).unwrap();
             let list = fs::read_to_string(dir.join("checks")).unwrap();
             assert!(

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pvscsi_backend::control::WorkerError;
 use pvscsi_backend::demo::SimVhost;
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::{Nexus, RingError};
 use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium};
 use pvscsi_sg::{LogicalUnit, ReactorKind};
@@ -35,7 +36,8 @@ pub fn run(kind: ReactorKind, start_index: u32, actions: &[Action]) {
         (Nexus { channel: 0, id: 1, lun: 0 }, Box::new(disk)),
         (Nexus { channel: 0, id: 1, lun: 1 }, scripted),
     ];
-    let SimVhost { frontend, worker } = SimVhost::start(kind, start_index, luns).unwrap();
+    let SimVhost { frontend, worker } =
+        SimVhost::start(kind, start_index, luns, TimeLimits::default()).unwrap();
     let mut guest = HostileGuest::take_over(&frontend, DomId(0));
     let mut ended = || worker.ended().map(ring_error);
     guest.run(actions, &mut Backend { ended: &mut ended, let_go: &mut || remote.release() });

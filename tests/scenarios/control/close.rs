@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pvscsi_backend::limits::TimeLimits;
+
 use super::io::nexus;
 use super::raw::RawFrontend;
 use super::{Dev, Machine, check_io, eventually};
@@ -69,6 +71,13 @@ fn a_frontend_that_closes_because_we_did_finds_us_closed_for_a_second() {
     machine.until_state(0, "2");
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(machine.written("0/state"), "1 2 5 6 2");
+    assert_ne!(machine.error("0"), "");
+    frontend.publish_ring();
+    frontend.write("state", "3");
+    machine.until_state(0, "4");
+    assert_eq!(machine.error("0"), "", "what was wrong is over");
+    frontend.write("state", "6");
+    machine.until_state(0, "2");
 }
 
 #[test]
@@ -231,4 +240,44 @@ fn a_guest_that_is_destroyed_takes_its_server_and_its_directories_along() {
     let about_it = format!("backend/vscsi/{}", machine.domid);
     let left: Vec<_> = machine.store.dump().into_keys().filter(|path| path.contains(&about_it)).collect();
     assert_eq!(left, <[String; 0]>::default());
+}
+
+/// A frontend that hangs, or was paused: the toolstack's 7 and 5 come to an end without it.
+#[test]
+fn a_frontend_that_never_follows_is_not_waited_for_for_ever() {
+    let patience = Duration::from_millis(300);
+    let mut machine = Machine::with_limits(TimeLimits { frontend: patience, ..TimeLimits::default() });
+    machine.guest = None;
+    machine.attach(0, &[Dev::disk(0)]);
+    let mut frontend = RawFrontend::of(&machine, 0);
+    frontend.publish_ring();
+    frontend.write("state", "3");
+    machine.until_state(0, "4");
+    frontend.write("state", "4");
+    eventually("dev-0 is confirmed", || machine.value("0/vscsi-devs/dev-0/state") == "4");
+
+    let start = Instant::now();
+    machine.add_device(0, &Dev::disk(1));
+    machine.until_state(0, "8");
+    assert!(start.elapsed() >= patience, "it has its time first: {:?}", start.elapsed());
+    assert_eq!(machine.value("0/vscsi-devs/dev-1/state"), "3");
+    machine.until_state(0, "4");
+    assert_eq!(machine.value("0/vscsi-devs/dev-1/state"), "3", "the frontend has not said that it has it");
+    machine.remove_device(0, "dev-1");
+    machine.until_state(0, "4");
+    assert_eq!(machine.value("0/vscsi-devs/dev-1/state"), "6");
+    // One that comes round after all finds its way.
+    machine.add_device(0, &Dev { name: "dev-2".into(), ..Dev::disk(1) });
+    frontend.write("state", "7");
+    machine.until_state(0, "8");
+    frontend.write("state", "4");
+    machine.until_state(0, "4");
+
+    let start = Instant::now();
+    machine.detach(0);
+    machine.until_state(0, "6");
+    assert!(start.elapsed() >= patience, "it has its time first: {:?}", start.elapsed());
+    machine.assert_everything_given_back();
+    assert!(!frontend.ring.port_control().is_bound());
+    assert_eq!(machine.written("0/state"), "1 2 4 7 8 4 7 8 4 7 8 4 5 6");
 }

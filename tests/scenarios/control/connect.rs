@@ -9,13 +9,7 @@ fn a_vhost_announces_itself_then_opens_its_units_then_connects() {
     machine.attach(0, &[Dev::disk(0), Dev::disk(1)]);
     machine.until_connected(0);
     assert_eq!(machine.written("0/state"), "1 2 4");
-    let all = machine.store.history(&machine.backend("0"));
-    let place = |node: &str, value: &str| {
-        let wanted = (machine.backend(&format!("0/{node}")), Some(value.as_bytes().to_vec()));
-        all.iter()
-            .position(|written| *written == wanted)
-            .unwrap_or_else(|| panic!("{node} was never {value}"))
-    };
+    let place = |node: &str, value: &str| machine.place(&format!("0/{node}"), value);
     assert!(place("feature-sg-grant", "128") < place("state", "2"));
     for dev in ["vscsi-devs/dev-0/state", "vscsi-devs/dev-1/state"] {
         assert_eq!(machine.written(&format!("0/{dev}")), "1 3 4");
@@ -118,6 +112,7 @@ fn a_device_that_cannot_be_had_stops_no_other() {
     for (dev, why) in &refused {
         let path = format!("0/vscsi-devs/{}", dev.name);
         assert_eq!(machine.written(&format!("{path}/state")), "1 6", "{dev:?}");
+        assert!(machine.place(&format!("{path}/state"), "6") < machine.place("0/state", "4"), "{dev:?}");
         let error = machine.error(&path);
         assert!(error.starts_with("22 ") && error.contains(why), "{dev:?}: {error:?}");
     }
@@ -126,4 +121,38 @@ fn a_device_that_cannot_be_had_stops_no_other() {
     assert_eq!(host.units().iter().copied().collect::<Vec<_>>(), [nexus(0), nexus(9)]);
     check_io(host, nexus(0));
     check_io(host, nexus(9));
+}
+
+/// What the frontend and the toolstack may say of themselves changes nothing: devices are always assigned one by one, and the
+/// layout of the ring is the same for all guests.
+#[test]
+fn feature_host_and_protocol_make_no_difference() {
+    let mut machine = Machine::new();
+    let protocols = [
+        None,
+        Some("x86_64-abi"),
+        Some("x86_32-abi"),
+        Some("vax-abi"),
+        Some(""),
+        Some("4"),
+        Some("\u{1b}[2J"),
+    ];
+    let hosts = [Some("0"), Some("1"), None, Some("yes")];
+    for (vhost, (protocol, host)) in (0..).zip(protocols.iter().zip(hosts.iter().cycle())) {
+        machine.attach(vhost, &[Dev::disk(0), Dev::disk(5)]);
+        let node = machine.backend(&format!("{vhost}/feature-host"));
+        match host {
+            Some(host) => machine.store.write(&node, host),
+            None => machine.remove(&node),
+        }
+        if let Some(protocol) = protocol {
+            machine.store.write(&machine.frontend(&format!("{vhost}/protocol")), protocol);
+        }
+        machine.until_connected(vhost);
+        let host = machine.guest().host(vhost);
+        assert_eq!(host.units().iter().copied().collect::<Vec<_>>(), [nexus(0), nexus(5)]);
+        check_io(host, nexus(0));
+        check_io(host, nexus(5));
+        assert_eq!(machine.written(&format!("{vhost}/state")), "1 2 4");
+    }
 }

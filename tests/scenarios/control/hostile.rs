@@ -101,6 +101,36 @@ fn a_ring_that_cannot_be_mapped_is_refused() {
     }
 }
 
+/// It takes another state of the frontend, not only another reason to look: a guest cannot make us try for ever.
+#[test]
+fn a_ring_that_was_refused_is_not_tried_again() {
+    for (ring_ref, tries) in [("none", 0), ("500", 1)] {
+        let (mut machine, mut frontend) = beside_an_honest_one();
+        let maps = |machine: &Machine| machine.domain.grant_counts().maps;
+        let before = maps(&machine);
+        frontend.publish_ring();
+        frontend.write("ring-ref", ring_ref);
+        frontend.write("state", "3");
+        machine.until_state(1, "5");
+        for _ in 0..20 {
+            // Now it would work.
+            frontend.publish_ring();
+            frontend.write("state", "3");
+            let online = machine.backend("1/online");
+            machine.store.write(&online, "1");
+        }
+        // What was written before this was made is seen before it.
+        machine.attach(2, &[Dev::disk(0)]);
+        machine.until_connected(2);
+        assert_eq!(machine.written("1/state"), "1 2 5");
+        assert_eq!(maps(&machine) - before, tries + 1, "of vhost 1, and of vhost 2");
+        let error = format!("/local/domain/0/error/backend/vscsi/{}/1/error", machine.domid);
+        assert_eq!(machine.store.history(&error).len(), 1, "said once");
+        assert_eq!(machine.log.lines_with("vhost 1").len(), 1, "logged once:\n{}", machine.log.text());
+        start_over(&machine, &mut frontend);
+    }
+}
+
 #[test]
 fn a_port_that_is_not_ours_to_bind_is_refused() {
     let (mut machine, mut frontend) = beside_an_honest_one();
@@ -156,6 +186,7 @@ fn an_impossible_ring_is_closed_and_can_come_back() {
     assert_eq!(machine.written("0/state"), "1 2 4 5 6 2");
     assert_ne!(machine.error("0"), "");
     assert_eq!(machine.error("1"), "");
+    assert_eq!(machine.log.lines_with("impossible").len(), 1, "logged once:\n{}", machine.log.text());
     check_io(machine.guest().host(1), nexus(0));
     machine.guest().unload();
     machine.until_state(1, "2");

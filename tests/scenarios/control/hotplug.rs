@@ -32,6 +32,11 @@ fn units_come_and_go_while_others_work() {
     meanwhile(&mut machine, &mut reads, "dev-1", "6");
     assert_eq!(machine.written("0/state"), "1 2 4 7 8 4 7 8 4");
     assert_eq!(machine.written("0/vscsi-devs/dev-1/state"), "1 3 4 5 6");
+    assert_eq!(
+        machine.guest().host(0).flushed(),
+        [0],
+        "its cache was written back: SYNCHRONIZE CACHE ended well"
+    );
     assert_eq!(machine.frontend_value("0/vscsi-devs/dev-1/state"), "6");
     assert_eq!(read_result(machine.guest().host(0), nexus(1)), NO_CONNECT);
     let gone = machine.backend("0/vscsi-devs/dev-1");
@@ -99,4 +104,31 @@ fn a_bad_device_is_added_in_vain_and_harms_nobody() {
     assert_eq!(machine.written("0/vscsi-devs/dev-1/state"), "1 6");
     assert!(machine.error("0/vscsi-devs/dev-1").contains("taken by dev-0"));
     check_io(machine.guest().host(0), nexus(0));
+}
+
+/// Their names never come again, so what was said of them would pile up.
+#[test]
+fn errors_go_with_their_reason() {
+    let mut machine = Machine::new();
+    machine.attach(0, &[Dev::disk(0), Dev::new("dev-1", "no device", "0:0:0:1")]);
+    machine.until_connected(0);
+    for number in 2..5 {
+        let name = format!("dev-{number}");
+        machine.add_device(0, &Dev::new(&name, "no device", "0:0:0:1"));
+        machine.until_connected(0);
+        assert_ne!(machine.error(&format!("0/vscsi-devs/{name}")), "");
+        let gone = machine.backend(&format!("0/vscsi-devs/{name}"));
+        machine.remove(&gone);
+    }
+    assert_ne!(machine.error("0/vscsi-devs/dev-1"), "", "its reason is still there");
+    machine.add_device(0, &Dev { name: "dev-5".into(), ..Dev::disk(1) });
+    machine.until_connected(0);
+    let errors = format!("/local/domain/0/error/backend/vscsi/{}/0/vscsi-devs/", machine.domid);
+    let told: Vec<_> = machine
+        .store
+        .dump()
+        .into_keys()
+        .filter_map(|path| Some(path.strip_prefix(&errors)?.to_owned()))
+        .collect();
+    assert_eq!(told, ["dev-1", "dev-1/error"]);
 }

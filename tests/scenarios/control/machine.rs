@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -20,6 +21,7 @@ use pvscsi_xen::xenstore::Xenstore;
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
 use super::legal;
+use crate::threads::activity;
 
 /// Everything that a test waits for comes within this time, or the test fails.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -30,12 +32,13 @@ static NEXT_DOMID: AtomicU16 = AtomicU16::new(100);
 
 pub struct Machine {
     pub xen: Hypervisor,
-    pub store: Store,
+    pub store: Arc<Store>,
     pub domid: DomId,
     /// The guest as the hypervisor knew it, also when it is gone.
     pub domain: Domain,
     pub guest: Option<LinuxGuest>,
     pub toolstack: Xenstore,
+    limits: TimeLimits,
     server: Option<ServerThread>,
     pub log: Log,
 }
@@ -50,8 +53,21 @@ struct ServerThread {
 impl Machine {
     /// Boots the guest, without devices, and starts the server.
     pub fn new() -> Self {
+        Self::with_limits(TimeLimits::default())
+    }
+
+    /// The same, with other time limits.
+    pub fn with_limits(limits: TimeLimits) -> Self {
+        Self::on(Hypervisor::new(), Arc::new(Store::new()), limits)
+    }
+
+    /// Another guest on the same host, with a server of its own. Both servers must have ended before either machine is dropped.
+    pub fn beside(&self) -> Self {
+        Self::on(self.xen.clone(), Arc::clone(&self.store), self.limits)
+    }
+
+    fn on(xen: Hypervisor, store: Arc<Store>, limits: TimeLimits) -> Self {
         let domid = DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed));
-        let (xen, store) = (Hypervisor::new(), Store::new());
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
         super::toolstack::make_domain(&mut toolstack, domid);
         let mut machine = Self {
@@ -61,6 +77,7 @@ impl Machine {
             store,
             domid,
             toolstack,
+            limits,
             server: None,
             log: Log::default(),
         };
@@ -72,7 +89,7 @@ impl Machine {
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "there is a server");
         let connection = self.store.connect(DOM0);
-        let (xen, domid, log) = (self.xen.clone(), self.domid, self.log.clone());
+        let (xen, limits, domid, log) = (self.xen.clone(), self.limits, self.domid, self.log.clone());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let stop = Arc::new(EventFd::from_flags(flags).unwrap());
         let (ready, started) = channel();
@@ -82,7 +99,7 @@ impl Machine {
                 let subscriber =
                     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
                 tracing::subscriber::with_default(subscriber, || {
-                    serve(&xen, domid, connection, &ready, stop.as_fd())
+                    serve(platform(&xen, limits), domid, connection, &ready, stop.as_fd())
                 })
             }
         };
@@ -142,6 +159,16 @@ impl Machine {
         self.wait_for_end().expect_err("a server without xenstore fails");
     }
 
+    /// Waits until the server has nothing to do any more: its thread sleeps, and is not woken.
+    pub fn until_at_rest(&self, rest: Duration) {
+        let thread = self.server.as_ref().expect("there is a server").thread.thread().name().expect("named");
+        eventually("the server rests", || {
+            let before = activity(thread);
+            thread::sleep(rest);
+            activity(thread) == before
+        });
+    }
+
     /// Threads of the process that serve this guest: one for each connected vhost.
     pub fn workers(&self) -> usize {
         let name = format!("domain {} ", self.domid);
@@ -172,7 +199,7 @@ impl Machine {
             assert_eq!(guest.complaints(), [], "what the guest complains about");
         }
         let backend = self.backend("");
-        legal::check(&backend, &self.store.history(&backend));
+        legal::check(&backend, &self.store.history(backend.trim_end_matches('/')));
         for (path, value) in self.store.dump() {
             let Some(vhost) = path.strip_prefix(&backend).and_then(|rest| rest.strip_suffix("/state")) else {
                 continue;
@@ -199,20 +226,20 @@ impl Drop for Machine {
 }
 
 fn serve(
-    xen: &Hypervisor,
+    platform: Platform,
     domid: DomId,
     connection: UnixStream,
     ready: &Sender<()>,
     stop: std::os::fd::BorrowedFd<'_>,
 ) -> Result<(), ServeError> {
     let store = Xenstore::from_stream(connection).expect("a socket that does not block");
-    let mut server = Server::new(domid, store, platform(xen))?;
+    let mut server = Server::new(domid, store, platform)?;
     ready.send(()).expect("the test waits for it");
     server.run(stop)
 }
 
 /// The simulated Xen in place of Linux's devices.
-pub fn platform(xen: &Hypervisor) -> Platform {
+pub fn platform(xen: &Hypervisor, limits: TimeLimits) -> Platform {
     let (for_grants, for_events) = (xen.clone(), xen.clone());
     Platform {
         grants: Box::new(move |domid| {
@@ -222,6 +249,7 @@ pub fn platform(xen: &Hypervisor) -> Platform {
             Ok(Box::new(for_events.bind_interdomain(DOM0, domid, port)?) as Box<dyn EventChannel>)
         }),
         reactor: ReactorKind::Auto,
+        limits,
     }
 }
 
@@ -241,6 +269,11 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// The lines with this text in them.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 }
 

@@ -9,9 +9,12 @@ mod hotplug;
 mod io;
 mod legal;
 mod machine;
+mod neighbours;
 mod process;
 mod raw;
+mod texts;
 mod toolstack;
+mod vanish;
 
 use io::check_io;
 use machine::{Machine, eventually};

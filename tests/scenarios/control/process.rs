@@ -1,8 +1,9 @@
 //! The server as a process: its start, its end, and what it leaves behind.
 
-use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_sim::Hypervisor;
 use pvscsi_sim::store::{Counts, Store};
@@ -13,6 +14,7 @@ use super::io::nexus;
 use super::machine::{DOM0, platform};
 use super::raw::RawFrontend;
 use super::{Dev, Machine, check_io};
+use crate::alone::{alone, count};
 
 /// How long a server that is told to end waits for a guest that is connected.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -127,7 +129,8 @@ fn a_domain_that_does_not_exist_is_not_served() {
     let store = Store::new();
     store.write("/local/domain/7/name", "another");
     let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
-    let refused = Server::new(DomId(8), client, platform(&Hypervisor::new())).unwrap_err();
+    let refused =
+        Server::new(DomId(8), client, platform(&Hypervisor::new(), TimeLimits::default())).unwrap_err();
     assert!(matches!(refused, ServeError::NoDomain(DomId(8))), "{refused}");
     assert!(refused.to_string().contains("no domain 8"), "{refused}");
 }
@@ -137,27 +140,12 @@ fn a_xenstored_that_goes_away_ends_the_server() {
     let mut machine = Machine::new();
     machine.attach(0, &[Dev::disk(0)]);
     machine.until_connected(0);
-    machine.store = Store::new();
+    machine.store = Arc::new(Store::new());
     let guest = machine.guest.take();
     let error = machine.wait_for_end().unwrap_err();
     assert!(matches!(error, ServeError::Store(_)), "{error}");
     machine.assert_everything_given_back();
     drop(guest);
-}
-
-/// Descriptors belong to the process, so this runs in one of its own.
-fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os("PVSCSI_TEST_ALONE").is_some() {
-        return body();
-    }
-    let this = std::env::current_exe().unwrap();
-    let run = Command::new(this).args(["--exact", test]).env("PVSCSI_TEST_ALONE", "1").output().unwrap();
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && said.contains("1 passed"), "{said}");
-}
-
-fn count(directory: &str) -> usize {
-    std::fs::read_dir(directory).unwrap().count()
 }
 
 #[test]

@@ -161,6 +161,15 @@ impl Machine {
             .join(" ")
     }
 
+    /// The place of a write among all that were made below the directory of its vhost.
+    pub fn place(&self, below: &str, value: &str) -> usize {
+        let wanted = (self.backend(below), Some(value.as_bytes().to_vec()));
+        let (vhost, _) = below.split_once('/').expect("a node of a vhost");
+        let all = self.store.history(&self.backend(vhost));
+        let place = all.iter().position(|written| *written == wanted);
+        place.unwrap_or_else(|| panic!("{below} was never {value}"))
+    }
+
     /// What is reported as wrong with a vhost or one of its devices; "" when nothing is.
     pub fn error(&self, below: &str) -> String {
         text(self.store.read(&format!("/local/domain/0/error/backend/vscsi/{}/{below}/error", self.domid)))

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use pvscsi_backend::control::{Bell, WorkerHandle};
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::worker::Connection;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_ring::{BackRing, Nexus};
@@ -51,6 +52,7 @@ impl Direct {
             events: Box::new(xen.bind_interdomain(BACKEND, GUEST, guest.port()).unwrap()),
             grants: Box::new(grants),
             luns,
+            limits: TimeLimits::default(),
         };
         let bell = Bell::new().unwrap();
         let worker = WorkerHandle::start("windows", connection, ReactorKind::Auto, bell).unwrap();

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pvscsi_backend::control::Bell;
+use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
@@ -84,6 +85,7 @@ impl Host {
                     Ok(Box::new(events) as Box<dyn EventChannel>)
                 }),
                 reactor: ReactorKind::Auto,
+                limits: TimeLimits::default(),
             };
             Server::new(GUEST, store, platform)?.run(stop.as_fd())
         }));

@@ -28,6 +28,14 @@ fi
 xl unpause g
 
 if [ "$BACKEND" = ours ]; then
+	# A request of the guest is one command to the device, whatever its size: tapes depend on it.
+	requests() { echo $(($(cat /sys/bus/scsi/devices/$HCTL/iorequest_cnt))); }
+	meets $D counting 250 && sleep 1
+	requests_before=$(requests)
+	go $D counting
+	meets $D counted 250
+	same sixteen-requests-are-sixteen-commands 16 $(($(requests) - requests_before))
+	go $D counted
 	# The guest stops at these places with all its disks attached and nothing under way.
 	for place in connected reloaded-1 reloaded-2; do
 		meets $D $place 250 && sleep 1

@@ -104,6 +104,10 @@ if [ "${lab_only:-}" != scsi_debug ]; then
 	check memory-there disk 2
 	same memory-capacity-10 "0x10000 0x200" "$(sg_readcap -b $SG 2>&1)"
 	check memory-verify-64k verify $DISK 64k 4m
+	disk 0
+	meet counting
+	dd if=/dev/zero of=$DISK bs=508k count=16 oflag=direct 2> /dev/null
+	meet counted
 	meet connected
 	reload 1
 	meet reloaded-1

@@ -115,8 +115,13 @@ impl Store {
 
     /// Each value that was written to the node and those below it, and `None` where one was removed, in the order of their
     /// taking effect. A connection that watches may miss what changes again soon; this does not.
+    ///
+    /// # Panics
+    ///
+    /// When `path` ends with a slash: no node is called so, and the answer would always be empty.
     #[must_use]
     pub fn history(&self, path: &str) -> Vec<(String, Option<Vec<u8>>)> {
+        assert!(!path.ends_with('/'), "{path} is no node");
         self.shared.with(|state| state.tree.history(path))
     }
 

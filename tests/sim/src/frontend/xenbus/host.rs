@@ -34,6 +34,7 @@ pub struct Host {
     sg_tablesize: u32,
     /// Answers to commands of the test that came while the driver waited for its own.
     replies: VecDeque<Reply>,
+    flushed: Vec<i32>,
     unanswered: u32,
 }
 
@@ -57,6 +58,7 @@ impl Host {
             units: BTreeSet::new(),
             sg_tablesize: segments(0),
             replies: VecDeque::new(),
+            flushed: Vec::new(),
             unanswered: 0,
         };
         host.publish_ring(store);
@@ -73,6 +75,7 @@ impl Host {
             paused: true,
             units: self.units.clone(),
             replies: VecDeque::new(),
+            flushed: Vec::new(),
             ..*self
         };
         host.publish_ring(store);
@@ -145,8 +148,9 @@ impl Host {
         let devices = format!("{}/vscsi-devs", self.otherend);
         for name in optional(store.list(&devices)).unwrap_or_default() {
             let state = read_number(store, &format!("{devices}/{name}/state"));
-            let v_dev = optional(store.read_str(&format!("{devices}/{name}/v-dev")));
-            let (Some(state), Some(nexus)) = (state, v_dev.as_deref().and_then(parse_v_dev)) else {
+            let v_dev = optional(store.read(&format!("{devices}/{name}/v-dev")));
+            let nexus = v_dev.and_then(|text| parse_v_dev(str::from_utf8(&text).ok()?));
+            let (Some(state), Some(nexus)) = (state, nexus) else {
                 continue;
             };
             if state == wanted
@@ -184,13 +188,14 @@ impl Host {
         // Linux waits for ever on a ring that is dead; one wait shows it.
         if self.unanswered == 0 {
             let cdb = vec![0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            self.execute(ScsiCall {
+            let reply = self.execute(ScsiCall {
                 nexus,
                 cdb,
                 direction: DIRECTION_NONE,
                 timeout_s: 60,
                 ..ScsiCall::default()
             });
+            self.flushed.extend(reply.map(|reply| reply.rslt));
         }
         Some(state::CLOSED)
     }
@@ -261,6 +266,12 @@ impl Host {
     #[must_use]
     pub fn units(&self) -> &BTreeSet<Nexus> {
         &self.units
+    }
+
+    /// The results of the SYNCHRONIZE CACHE that each removed unit was sent last, as far as it was answered.
+    #[must_use]
+    pub fn flushed(&self) -> &[i32] {
+        &self.flushed
     }
 
     /// Areas that a command may have, after what the backend said when it was connected.
