@@ -27,8 +27,10 @@ host_up() {
 	"$XEN_BIN/xenstored" --pid-file /run/xenstored.pid
 	within 20 xenstore-read / || say "xenstored does not answer"
 	"$XEN_BIN/xen-init-dom0" > /dev/null
-	"$XEN_BIN/xenconsoled" --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console
+	consoled_up
 }
+
+consoled_up() { "$XEN_BIN/xenconsoled" --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console; }
 
 # Everything a reader may want afterwards goes to the share; the lab searches it for crashes.
 host_down() {
