@@ -27,8 +27,10 @@ host_up() {
 	"$XEN_BIN/xenstored" --pid-file /run/xenstored.pid
 	within 20 xenstore-read / || say "xenstored does not answer"
 	"$XEN_BIN/xen-init-dom0" > /dev/null
-	"$XEN_BIN/xenconsoled" --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console
+	consoled_up
 }
+
+consoled_up() { "$XEN_BIN/xenconsoled" --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console; }
 
 # Everything a reader may want afterwards goes to the share; the lab searches it for crashes.
 host_down() {
@@ -69,8 +71,8 @@ scsi_debug_up() {
 	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
 }
 
-# guest NAME [WORDS]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario, with
-# more words on its command line; sets D.
+# guest NAME [WORDS [MIB]]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario,
+# with more words on its command line and this much memory; sets D.
 guest() {
 	local name=$1 words=${2:-} script=guest-$1.sh
 	[ -e "/mnt/scenario/$script" ] || script=guest.sh
@@ -87,7 +89,7 @@ guest() {
 		kernel="/lab/vmlinuz"
 		ramdisk="/tmp/guest.cpio"
 		extra="console=hvc0 loglevel=1 rcupdate.rcu_cpu_stall_suppress=1 lab.script=$script $words"
-		memory=640
+		memory=${3:-640}
 		vcpus=1
 		on_poweroff="destroy"
 		on_reboot="destroy"

@@ -55,9 +55,23 @@ away() {
 }
 back_again() { insmod /lib/modules/xen-scsifront.ko; }
 
+# verify_until PLACE KIND NAME: a check that $DISK can be verified again and again until dom0 says go; dom0 finds in data/lab-KIND
+# how often.
+verify_until() {
+	local rounds=0
+	until stopped "$1"; do
+		verify "$DISK" 64k 2m > "/tmp/verify-$2" 2>&1 || { fail "$3" "round $rounds gave $?: $(cat "/tmp/verify-$2")" && return; }
+		rounds=$((rounds + 1))
+		xenstore-write "data/lab-$2" $rounds
+	done
+	say "verified $2 $rounds times"
+	[ $rounds -gt 1 ] && pass "$3"
+}
+
 # complaints: what a guest's kernel says when its backend breaks the rules or a device fails.
 complaints() {
-	dmesg | grep -iE 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
+	dmesg | grep -iE \
+		-e 'xen-scsifront.*(error|fail)|still in use|disabling device|illegal rqid|bogus|i/o error|sense key|timing out' \
 		-e 'task abort|rejecting|synchronize cache.*failed|offline|protocol error'
 }
 
