@@ -37,7 +37,7 @@ audit reloaded 250
 # Commands take 100 ms now, so that a reset finds some.
 echo 100000000 > /sys/bus/pseudo/drivers/scsi_debug/ndelay
 go $G reloaded
-audit reset 120
+audit reset 400
 say "the device has seen: $(grep -i reset /proc/scsi/scsi_debug/${HCTL%%:*})"
 echo 0 > /sys/bus/pseudo/drivers/scsi_debug/delay
 go $G reset
@@ -52,5 +52,5 @@ told g
 forget $G
 check no-domain-kept-alive within 10 only_dom0
 same no-port-left "$ports_before" "$(ports)"
-same dom0-kernel-has-no-complaint "" "$(dmesg | grep -E 'WARNING:|blocked for more|[Oo]ut of memory|segfault|I/O error|Sense Key' \
+same dom0-kernel-has-no-complaint "" "$(dmesg | grep -E -e 'WARNING:|blocked for more|[Oo]ut of memory|segfault|I/O error|Sense Key' \
 	-e 'gnt|grant.*(fail|bad|in use)' -e 'evtchn.*(fail|bad|storm)')"

@@ -58,6 +58,9 @@ check file-there disk 1
 check file-verifies verify $DISK 64k 2m
 check scsi_debug-there disk 0
 check scsi_debug-verifies verify $DISK 64k 2m
+# The thread of a reset leaves its stack and its heap to the next one.
+sg_reset -d $SG
+within 20 sg_turs $SG
 meet connected
 
 verifies verifies-during-cycles stopped cycles &
