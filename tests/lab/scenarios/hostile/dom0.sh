@@ -48,8 +48,8 @@ same server-holds-the-same "$held" "$(holds $server_hostile)"
 grown=$(($(resident $server_hostile) - memory))
 say "the server's memory grew by $grown KiB; its log has $(wc -l < "$log") lines, after $minutes minutes more"
 check server-memory-is-flat test $grown -lt 512
-# The guest may reset its own device, which the kernel tells.
-same dom0-kernel-has-no-complaint "" "$(dmesg | diff /tmp/dmesg.before - | grep '^>' | grep -v 'device reset occurred')"
+# The guest may reset its own device, which the kernel tells, as it tells that this machine is slow.
+same dom0-kernel-has-no-complaint "" "$(dmesg | diff /tmp/dmesg.before - | grep '^>' | grep -v 'device reset occurred\|hrtimer: interrupt took')"
 
 # It begins anew, and is destroyed in the middle of it.
 go $hostile done
