@@ -102,7 +102,7 @@ impl Default for Run<'_> {
             scenario: "",
             backend: Backend::Ours,
             keep: false,
-            limit: Duration::from_secs(1500),
+            limit: Duration::from_secs(2400),
             clock: Clock::Wall,
             pinned: false,
             variables: &[],
