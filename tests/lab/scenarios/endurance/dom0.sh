@@ -31,16 +31,16 @@ say "the cycles took $((SECONDS - start)) s; the server has $RSS_10 KiB after 10
 # The pool of buffers is touched as needed: sixteen commands of 64 KiB may still come to new ones. Anything else has one more MiB.
 check memory-does-not-grow [ "${RSS_100:-unknown}" -le $((${RSS_10:-0} + 2048)) ]
 go $G cycles
-audit cycled 60
+audit cycled 200
 go $G cycled
 audit reloaded 250
 
 go $G reloaded
 
 . /mnt/scenario/neighbour.sh
-audit alone 60
+audit alone 200
 go $G alone
-check guest-powers-off guest_gone g 60
+check guest-powers-off guest_gone g 300
 ended $SERVER_G 20
 same server-exits-0 0 "$STATUS"
 told g
