@@ -74,6 +74,8 @@ pub struct Vhost {
     /// The frontend's state when it was last acted upon.
     before: Option<Frontend>,
     worker: Option<WorkerHandle>,
+    /// What the next worker begins with.
+    ready: Option<Connection>,
     /// `dev-N` of each unit that the worker serves.
     served: HashMap<String, Nexus>,
     /// The process ends: who lets go now is not waited for anew.
@@ -137,6 +139,7 @@ impl Vhost {
             frontend: None,
             before: None,
             worker: None,
+            ready: None,
             served: HashMap::new(),
             ending: false,
             anew_at: None,
@@ -363,7 +366,7 @@ impl Vhost {
         let page = grants.map_page(gref).or_else(|error| fault(error.to_string()))?;
         let events = (context.platform.bind)(context.domid, port)
             .map_err(|error| no_device(&format!("bind to event channel {port} of the guest"), error))?;
-        let connection = Connection {
+        self.ready = Some(Connection {
             domid: context.domid,
             ring: BackRing::attach(page, 0),
             events,
@@ -371,12 +374,15 @@ impl Vhost {
             luns: Vec::new(),
             limits: context.platform.limits,
             log_limit: self.requests.clone(),
-        };
+        });
+        // The units first: on a new ring in place of an old one, commands need not wait for our 4.
+        let scanned = self.scan(context);
+        let Some(connection) = self.ready.take() else { unreachable!("a scan adds to it") };
+        scanned?;
         let worker =
             WorkerHandle::start(&self.name, connection, context.platform.reactor, context.bell.clone())
                 .map_err(|error| no_device("start a worker", error))?;
         self.worker = Some(worker);
-        self.scan(context)?;
         self.advance(context, own, XenbusState::Connected)?;
         drop_error(&mut context.store, &format!("error/{}/error", self.path))?;
         self.say(&format_args!("connected, {} units", self.served.len()));
@@ -396,11 +402,12 @@ impl Vhost {
     }
 
     fn disconnect(&mut self) {
+        self.ready = None;
+        self.served.clear();
         let Some(worker) = self.worker.take() else { return };
         if let Err(error) = worker.join() {
             self.say(&error);
         }
-        self.served.clear();
         self.say(&"disconnected");
     }
 

@@ -96,8 +96,11 @@ impl Vhost {
         let p_dev = PDev::from_nodes(&p_dev, p_devname.as_deref())
             .or_else(|error| fault(format!("{name}: p-dev {error}")))?;
         let unit: Box<dyn LogicalUnit> = p_dev.open().or_else(|error| fault(format!("{name}: {error}")))?;
-        let Some(worker) = &self.worker else { return fault(format!("{name}: the vhost is not connected")) };
-        worker.add(nexus, unit);
+        match (&self.worker, &mut self.ready) {
+            (Some(worker), _) => worker.add(nexus, unit),
+            (None, Some(ready)) => ready.luns.push((nexus, unit)),
+            (None, None) => return fault(format!("{name}: the vhost is not connected")),
+        }
         self.served.insert(name.to_owned(), nexus);
         self.say(&format_args!("{name} is {p_dev} at {v_dev}"));
         Ok(())
@@ -111,7 +114,10 @@ impl Vhost {
     }
 
     /// A worker that has ended meanwhile says so here, and nowhere else.
-    fn drop_unit(&self, nexus: Nexus) -> Result<(), Trouble> {
+    fn drop_unit(&mut self, nexus: Nexus) -> Result<(), Trouble> {
+        if let Some(ready) = &mut self.ready {
+            ready.luns.retain(|(served, _)| *served != nexus);
+        }
         let Some(worker) = &self.worker else { return Ok(()) };
         worker.remove(nexus).or_else(|error| fault(error.to_string()))
     }

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use pvscsi_backend::limits::TimeLimits;
+use pvscsi_sim::LinuxFrontend;
 
-use super::io::nexus;
+use super::io::{nexus, read};
+use super::machine::DOM0;
 use super::raw::RawFrontend;
 use super::{Dev, Machine, check_io, eventually};
 
@@ -159,6 +161,27 @@ fn a_new_ring_takes_the_place_of_the_old_one() {
     assert_eq!(machine.domain.live_mappings(), 1);
     machine.expect_workers(1);
     check_io(machine.guest().host(0), nexus(0));
+    assert_eq!(machine.written("0/state"), "1 2 4");
+}
+
+/// Our 4 stands while a new ring takes the place of the old one, so a frontend need not wait before it sends commands.
+#[test]
+fn a_new_ring_finds_its_units() {
+    let mut machine = Machine::new();
+    machine.guest = None;
+    machine.attach(0, &[Dev::disk(0)]);
+    let mut frontend = RawFrontend::of(&machine, 0);
+    frontend.publish_ring();
+    frontend.write("state", "3");
+    machine.until_state(0, "4");
+    frontend.write("state", "4");
+    machine.until("its unit is served", |machine| machine.written("0/vscsi-devs/dev-0/state") == "1 3 4");
+    frontend.ring = LinuxFrontend::new(&machine.xen, machine.domid, DOM0);
+    frontend.ring.submit(read(nexus(0))).unwrap();
+    frontend.publish_ring();
+    frontend.write("state", "3");
+    let reply = frontend.ring.wait_reply(Duration::from_secs(20)).expect("READ is answered");
+    assert_eq!(reply.rslt, 0);
     assert_eq!(machine.written("0/state"), "1 2 4");
 }
 
