@@ -58,19 +58,5 @@ meet in-frost
 if wait $frozen; then pass file-that-hung-recovers; else fail file-that-hung-recovers "$(cat /tmp/frozen.said)"; fi
 check file-that-hung-verifies verify $FILE 64k 4m
 check good-disk-verifies verify $GOOD 64k 4m
-
-# Ten resets, each while commands are under way; all that they cut off is sent again, and the data is right.
-fio --name=reset --filename=$DISK --rw=randwrite --bs=4k --size=1m --loops=8 --verify=crc32c --verify_fatal=1 --do_verify=1 --iodepth=10 --direct=1 \
-	--ioengine=libaio --eta=never --output=/tmp/reset.said &
-reset=$!
-ten_resets() {
-	local n
-	for n in 1 2 3 4 5 6 7 8 9 10; do
-		within 20 has_under_way $DISK 1 || { echo "nothing under way before reset $n" && return 1; }
-		sg_reset -d $SG || { echo "reset $n" && return 1; }
-	done
-}
-check ten-resets ten_resets
-if wait $reset; then pass verifies-during-resets; else fail verifies-during-resets "$(cat /tmp/reset.said)"; fi
 meet idle
 same nothing-went-offline "" "$(dmesg | grep -iE 'offline|i/o error|still in use|illegal rqid')"
