@@ -123,12 +123,7 @@ fn a_vhost_that_no_guest_uses_is_taken_away() {
 #[test]
 fn a_confirmation_does_not_undo_what_the_toolstack_asks() {
     let mut machine = Machine::new();
-    machine.guest = None;
-    machine.attach(0, &[Dev::disk(0)]);
-    let mut frontend = RawFrontend::of(&machine, 0);
-    frontend.publish_ring();
-    frontend.write("state", "3");
-    machine.until_state(0, "4");
+    let mut frontend = RawFrontend::connected(&mut machine);
     let confirmed = |machine: &mut Machine, dev: &str| {
         machine.until("the device is confirmed", |machine| {
             machine.value(&format!("0/vscsi-devs/{dev}/state")) == "4"
@@ -168,12 +163,7 @@ fn a_new_ring_takes_the_place_of_the_old_one() {
 #[test]
 fn a_new_ring_finds_its_units() {
     let mut machine = Machine::new();
-    machine.guest = None;
-    machine.attach(0, &[Dev::disk(0)]);
-    let mut frontend = RawFrontend::of(&machine, 0);
-    frontend.publish_ring();
-    frontend.write("state", "3");
-    machine.until_state(0, "4");
+    let mut frontend = RawFrontend::connected(&mut machine);
     frontend.write("state", "4");
     machine.until("its unit is served", |machine| machine.written("0/vscsi-devs/dev-0/state") == "1 3 4");
     frontend.ring = LinuxFrontend::new(&machine.xen, machine.domid, DOM0);
@@ -270,12 +260,7 @@ fn a_guest_that_is_destroyed_takes_its_server_and_its_directories_along() {
 fn a_frontend_that_never_follows_is_not_waited_for_for_ever() {
     let patience = Duration::from_millis(300);
     let mut machine = Machine::with_limits(TimeLimits { frontend: patience, ..TimeLimits::default() });
-    machine.guest = None;
-    machine.attach(0, &[Dev::disk(0)]);
-    let mut frontend = RawFrontend::of(&machine, 0);
-    frontend.publish_ring();
-    frontend.write("state", "3");
-    machine.until_state(0, "4");
+    let mut frontend = RawFrontend::connected(&mut machine);
     frontend.write("state", "4");
     eventually("dev-0 is confirmed", || machine.value("0/vscsi-devs/dev-0/state") == "4");
 

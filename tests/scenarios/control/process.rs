@@ -41,12 +41,7 @@ fn a_server_that_is_told_to_end_lets_the_guest_go_first() {
 /// A machine with a vhost whose frontend is connected and looks at nothing.
 fn with_a_deaf_frontend() -> (Machine, RawFrontend) {
     let mut machine = Machine::new();
-    machine.guest = None;
-    machine.attach(0, &[Dev::disk(0)]);
-    let mut frontend = RawFrontend::of(&machine, 0);
-    frontend.publish_ring();
-    frontend.write("state", "3");
-    machine.until_state(0, "4");
+    let mut frontend = RawFrontend::connected(&mut machine);
     frontend.write("state", "4");
     (machine, frontend)
 }

@@ -3,6 +3,7 @@
 use pvscsi_sim::LinuxFrontend;
 use pvscsi_xen::xenstore::{Nodes, Xenstore};
 
+use super::Dev;
 use super::machine::{DOM0, Machine};
 
 pub struct RawFrontend {
@@ -19,6 +20,17 @@ impl RawFrontend {
             store: Xenstore::from_stream(machine.store.connect(machine.domid)).unwrap(),
             directory: machine.frontend(&vhost.to_string()),
         }
+    }
+
+    /// Vhost 0 of a machine without Linux, with one disk, connected as far as our 4.
+    pub fn connected(machine: &mut Machine) -> Self {
+        machine.guest = None;
+        machine.attach(0, &[Dev::disk(0)]);
+        let mut frontend = Self::of(machine, 0);
+        frontend.publish_ring();
+        frontend.write("state", "3");
+        machine.until_state(0, "4");
+        frontend
     }
 
     pub fn write(&mut self, node: &str, value: impl AsRef<[u8]>) {
