@@ -33,13 +33,6 @@ struct Written {
     asked: bool,
 }
 
-/// What a look at the vhost shows.
-enum Seen {
-    Reached(Attached),
-    Refused(String),
-    NotServed,
-}
-
 impl Toolstack<'_> {
     /// Attaches a device. After an error nothing of it is left.
     ///
@@ -57,21 +50,11 @@ impl Toolstack<'_> {
         self.wait_until_ready(domid, spec.vdev.host)?;
         let own = self.own;
         let written = self.store.transaction(|tx| write(tx, own, domid, spec, &p_dev))??;
-        match self.watch_it_come(domid, &written) {
-            Ok(Seen::Reached(reached)) => Ok(reached),
-            Ok(Seen::Refused(why)) => {
-                self.undo(domid, &written)?;
-                Err(ToolError::Refused { name: spec.name.clone(), why })
-            }
-            Ok(Seen::NotServed) => {
-                self.undo(domid, &written)?;
-                Err(ToolError::NotServed(domid))
-            }
-            Err(error) => {
-                self.undo(domid, &written)?;
-                Err(error)
-            }
+        let come = self.watch_it_come(domid, &written, &spec.name);
+        if come.is_err() {
+            self.undo(domid, &written)?;
         }
+        come
     }
 
     /// A vhost that is about to connect, or to change, gets the time for it.
@@ -91,7 +74,8 @@ impl Toolstack<'_> {
         }
     }
 
-    fn watch_it_come(&mut self, domid: DomId, written: &Written) -> Result<Seen, ToolError> {
+    fn watch_it_come(&mut self, domid: DomId, written: &Written, name: &str) -> Result<Attached, ToolError> {
+        let refused = |why| Err(ToolError::Refused { name: name.to_owned(), why });
         let path = tree::backend(domid, written.vhost);
         let device = format!("{path}/vscsi-devs/{}", written.node);
         // First the backend, which takes up the vhost or the device.
@@ -105,26 +89,26 @@ impl Toolstack<'_> {
             Ok(taken_up.then_some(own))
         })?;
         match taken_up {
-            None if written.new => return Ok(Seen::NotServed),
+            None if written.new => return Err(ToolError::NotServed(domid)),
             Some(XenbusState::Closing | XenbusState::Closed) => {
                 let why = tree::text(&mut self.store, &format!("error/{path}/error"))?;
-                return Ok(Seen::Refused(why));
+                return refused(why);
             }
             _ => {}
         }
         if !written.new && !written.asked {
-            return Ok(Seen::Reached(Attached::Waiting));
+            return Ok(Attached::Waiting);
         }
         // Then the guest.
         let state = self.until(&path, self.patience.min(GUEST), |store| {
             let state = tree::state(store, &device)?;
             Ok(matches!(state, XenbusState::Connected | XenbusState::Closed).then_some(state))
         })?;
-        Ok(match state {
-            Some(XenbusState::Connected) => Seen::Reached(Attached::InUse),
-            Some(_) => Seen::Refused(tree::text(&mut self.store, &format!("error/{device}/error"))?),
-            None => Seen::Reached(Attached::Waiting),
-        })
+        match state {
+            Some(XenbusState::Connected) => Ok(Attached::InUse),
+            Some(_) => refused(tree::text(&mut self.store, &format!("error/{device}/error"))?),
+            None => Ok(Attached::Waiting),
+        }
     }
 
     /// Takes back what was written: a backend that has the vhost or the device sees that it is gone.
@@ -166,10 +150,7 @@ fn write(
     let vhosts = tree::vhosts(tx, domid)?;
     let (vhost, new, asked) = match vhosts.iter().find(|vhost| vhost.host == spec.vdev.host) {
         Some(vhost) => {
-            let same = |device: &&tree::Device| {
-                device.v_dev.parse().is_ok_and(|vdev: crate::vdev::VDev| vdev.nexus == spec.vdev.nexus)
-            };
-            if let Some(other) = vhost.devices.iter().find(same) {
+            if let Some(other) = vhost.device_at(spec.vdev) {
                 return Ok(Err(ToolError::Taken { vdev: spec.vdev, by: other.name.clone() }));
             }
             if vhost.feature_host != spec.feature_host {

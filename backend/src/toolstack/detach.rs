@@ -5,7 +5,7 @@ use std::time::Duration;
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::Nodes;
 
-use super::tree::{self, Device};
+use super::tree;
 use super::{ToolError, Toolstack};
 use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
@@ -22,10 +22,10 @@ impl Toolstack<'_> {
     /// [`ToolError::NoSuchDevice`], [`ToolError::Held`], and failures of xenstore.
     pub fn detach(&mut self, domid: DomId, vdev: VDev, force: bool) -> Result<(), ToolError> {
         let vhosts = tree::vhosts(&mut self.store, domid)?;
-        let found = vhosts.iter().filter(|vhost| vhost.host == vdev.host).find_map(|vhost| {
-            let is_it = |device: &&Device| device.v_dev.parse().is_ok_and(|v: VDev| v.nexus == vdev.nexus);
-            Some((vhost, vhost.devices.iter().find(is_it)?))
-        });
+        let found = vhosts
+            .iter()
+            .filter(|vhost| vhost.host == vdev.host)
+            .find_map(|vhost| Some((vhost, vhost.device_at(vdev)?)));
         let Some((vhost, device)) = found else { return Err(ToolError::NoSuchDevice { domid, vdev }) };
         match (vhost.devices.len(), force) {
             (1, true) => match self.detach_vhost(domid, vhost.number) {

@@ -3,6 +3,7 @@
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{Error, Nodes};
 
+use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
 
 /// The backend's directory of all vhosts of a guest, relative to our own domain.
@@ -64,6 +65,14 @@ pub struct Vhost {
     pub frontend: XenbusState,
     /// Its devices, by the number in their name.
     pub devices: Vec<Device>,
+}
+
+impl Vhost {
+    /// The device that the guest sees at this address; the host's number is not looked at.
+    pub(super) fn device_at(&self, vdev: VDev) -> Option<&Device> {
+        let is_it = |device: &&Device| device.v_dev.parse().is_ok_and(|v: VDev| v.nexus == vdev.nexus);
+        self.devices.iter().find(is_it)
+    }
 }
 
 /// All vhosts of a guest, by number.
