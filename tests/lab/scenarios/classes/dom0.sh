@@ -29,6 +29,7 @@ kind tape 1 1
 kind optical 5 2
 kind changer 8 3
 kind enclosure 13 4
+go $D disk-again
 
 # All that know the disk are to hear of it; the first command that comes is told.
 echo 0 > $DEBUG/ptype

@@ -34,6 +34,7 @@ kind optical 5 2
 kind changer 8 3
 kind enclosure 13 4
 
+within 100 stopped disk-again
 unit 0
 check disk-is-removable grep -q 1 /sys/block/$(ls $UNIT/block)/removable
 check disk-stops sg_start --stop $SG
