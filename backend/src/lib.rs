@@ -21,6 +21,7 @@ pub mod demo;
 mod emulate;
 pub mod limits;
 pub mod log_limit;
+pub mod options;
 pub mod pdev;
 mod pending;
 mod resets;

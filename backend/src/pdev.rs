@@ -10,6 +10,8 @@ use pvscsi_sg::disk::{
 };
 use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice};
 
+use crate::options::Options;
+
 /// What a guest's logical unit is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PDev {
@@ -142,13 +144,13 @@ impl PDev {
     /// # Errors
     ///
     /// [`PDevOpenError`] says what and where.
-    pub fn open(&self) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
+    pub fn open(&self, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
         let locator = Locator::default();
         match self {
             Self::Address(hctl) => Ok(Box::new(SgDevice::open(&locator.by_address(*hctl)?)?)),
             Self::Node(path) => Ok(Box::new(SgDevice::open(&locator.by_path(path)?)?)),
             Self::File(path) => {
-                let disk = self.disk(Medium::open_file(path, false)?);
+                let disk = self.disk(Medium::open_file(path, options.read_only)?);
                 Ok(Box::new(ThreadedDisk::start(disk).map_err(PDevOpenError::Thread)?))
             }
             Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
@@ -257,8 +259,8 @@ mod tests {
 
     #[test]
     fn a_name_gives_the_same_disk_each_time() {
-        let open = || PDev::Ram(1 << 20).open().unwrap();
+        let open = || PDev::Ram(1 << 20).open(Options::default()).unwrap();
         assert_eq!(open().device_type(), 0);
-        assert!(PDev::File("/no/such/file".into()).open().is_err());
+        assert!(PDev::File("/no/such/file".into()).open(Options::default()).is_err());
     }
 }

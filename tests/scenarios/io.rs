@@ -1,5 +1,6 @@
 //! What an honest guest does all day.
 
+use pvscsi_backend::options::Options;
 use pvscsi_backend::pdev::PDev;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
@@ -256,7 +257,8 @@ fn a_disk_on_a_file_keeps_what_is_written_to_it() {
         let path = std::env::temp_dir().join(format!("pvscsi-scenario-{}-{kind:?}", std::process::id()));
         std::fs::write(&path, vec![0; 1 << 20]).unwrap();
         let disk: PDev = format!("file:{}", path.display()).parse().unwrap();
-        let mut vhost = Vhost::start(kind, vec![(lun(0), disk.open().unwrap()), (lun(1), ram_disk())]);
+        let mut vhost =
+            Vhost::start(kind, vec![(lun(0), disk.open(Options::default()).unwrap()), (lun(1), ram_disk())]);
         let memory = GuestBuffer::contiguous(3, 65536);
         vhost.write(lun(0), 8, &pattern(1, 65536), &memory);
         assert_eq!(vhost.read(lun(0), 8, memory), pattern(1, 65536));

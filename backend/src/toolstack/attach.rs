@@ -8,6 +8,7 @@ use pvscsi_xen::xenstore::{self, Access, Nodes, Permission, Transaction};
 use super::spec::DeviceSpec;
 use super::tree::{self, Vhost};
 use super::{ToolError, Toolstack};
+use crate::options::Options;
 use crate::xenbus::XenbusState;
 
 /// How long a guest may take to come for a device before the user is told that it has not.
@@ -42,7 +43,7 @@ impl Toolstack<'_> {
     pub fn attach(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
         // What the backend would find only when the guest comes.
         let device = |source| ToolError::Device { name: spec.name.clone(), source };
-        drop(spec.pdev.open().map_err(device)?);
+        drop(spec.pdev.open(spec.options).map_err(device)?);
         let p_dev = match spec.pdev.address().map_err(device)? {
             Some(address) => address.to_string(),
             None => spec.name.clone(),
@@ -153,7 +154,7 @@ fn write(
             if let Some(other) = vhost.device_at(spec.vdev) {
                 return Ok(Err(ToolError::Taken { vdev: spec.vdev, by: other.name.clone() }));
             }
-            if vhost.feature_host != spec.feature_host {
+            if vhost.feature_host != spec.options.feature_host {
                 return Ok(Err(ToolError::FeatureHost(vhost.number)));
             }
             if !is_ready(vhost.own) {
@@ -187,6 +188,10 @@ fn write(
     {
         tx.write(&format!("{path}/{name}"), value)?;
     }
+    let options = Options { feature_host: false, ..spec.options };
+    if options != Options::default() {
+        tx.write(&format!("{path}/options"), options.to_string())?;
+    }
     if new || asked {
         // Last of all: it starts both ends, or has the frontend look.
         let state = if new { XenbusState::Initialising } else { XenbusState::Reconfiguring };
@@ -206,7 +211,7 @@ fn write_vhost(
     let frontend = tree::frontend(domid, vhost);
     let backend = format!("/local/domain/{own}/{}", tree::backend(domid, vhost));
     let (own_id, guest_id, host) = (own.to_string(), domid.to_string(), spec.vdev.host.to_string());
-    let feature_host = if spec.feature_host { "1" } else { "0" };
+    let feature_host = if spec.options.feature_host { "1" } else { "0" };
     let of_frontend = [("backend", backend.as_str()), ("backend-id", &own_id), ("state", "1")];
     let of_backend = [
         ("frontend", frontend.as_str()),

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::options::{OptionError, Options};
 use crate::pdev::{PDev, PDevError};
 use crate::vdev::{VDev, VDevError};
 
@@ -17,8 +18,8 @@ pub struct DeviceSpec {
     pub pdev: PDev,
     /// Where the guest sees it.
     pub vdev: VDev,
-    /// `feature-host`: all commands go to the device (Xen's io/vscsiif.h).
-    pub feature_host: bool,
+    /// What else is asked of it.
+    pub options: Options,
 }
 
 /// Why a text describes no device. Each says which part is wrong.
@@ -44,11 +45,8 @@ pub enum SpecError {
         why: VDevError,
     },
     /// One of the others.
-    #[error("option {0:?} is not known; there is: feature-host")]
-    Option(String),
-    /// The same twice.
-    #[error("option {0} is there twice")]
-    Twice(&'static str),
+    #[error(transparent)]
+    Option(#[from] OptionError),
 }
 
 impl FromStr for DeviceSpec {
@@ -64,15 +62,7 @@ impl FromStr for DeviceSpec {
         }
         let pdev = name.parse().map_err(SpecError::PDev)?;
         let vdev = vdev.parse().map_err(|why| SpecError::VDev { text: vdev.into(), why })?;
-        let mut spec = Self { name: name.into(), pdev, vdev, feature_host: false };
-        for option in parts {
-            match option {
-                "feature-host" if spec.feature_host => return Err(SpecError::Twice("feature-host")),
-                "feature-host" => spec.feature_host = true,
-                other => return Err(SpecError::Option(other.into())),
-            }
-        }
-        Ok(spec)
+        Ok(Self { name: name.into(), pdev, vdev, options: Options::from_words(parts)? })
     }
 }
 
@@ -86,28 +76,29 @@ mod tests {
 
     #[test]
     fn all_that_the_design_note_shows_is_understood() {
-        for (text, name, vdev, feature_host) in [
-            ("/dev/sda,0:0:0:0", "/dev/sda", "0:0:0:0", false),
-            (" /dev/sg3 , 1:0:2:3 ", "/dev/sg3", "1:0:2:3", false),
-            ("8:0:2:1,0:0:0:0,feature-host", "8:0:2:1", "0:0:0:0", true),
+        for (text, name, vdev, options) in [
+            ("/dev/sda,0:0:0:0", "/dev/sda", "0:0:0:0", ""),
+            (" /dev/sg3 , 1:0:2:3 ", "/dev/sg3", "1:0:2:3", ""),
+            ("8:0:2:1,0:0:0:0,feature-host", "8:0:2:1", "0:0:0:0", "feature-host"),
+            ("8:0:2:1,0:0:0:0, shared,ro", "8:0:2:1", "0:0:0:0", "ro,shared"),
             (
                 "/dev/disk/by-id/scsi-35000c50,0:1:2:3 ,  feature-host ",
                 "/dev/disk/by-id/scsi-35000c50",
                 "0:1:2:3",
-                true,
+                "feature-host",
             ),
             (
                 "/dev/tape/by-path/pci-0000:00:1f.2-nst,0:0:1:0",
                 "/dev/tape/by-path/pci-0000:00:1f.2-nst",
                 "0:0:1:0",
-                false,
+                "",
             ),
-            ("file:/srv/a disk.img,0:0:0:1", "file:/srv/a disk.img", "0:0:0:1", false),
-            ("ram:64M,0:0:0:1", "ram:64M", "0:0:0:1", false),
+            ("file:/srv/a disk.img,0:0:0:1", "file:/srv/a disk.img", "0:0:0:1", ""),
+            ("ram:64M,0:0:0:1", "ram:64M", "0:0:0:1", ""),
         ] {
             let spec = parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
             assert_eq!((spec.name.as_str(), spec.vdev.to_string().as_str()), (name, vdev), "{text:?}");
-            assert_eq!(spec.feature_host, feature_host, "{text:?}");
+            assert_eq!(spec.options.to_string(), options, "{text:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use pvscsi_xen::xenstore::{self, Nodes};
 
 use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
 use super::{Context, Fault, Trouble, Vhost, fault};
+use crate::options::Options;
 use crate::pdev::PDev;
 use crate::vdev::{VDev, VDevError};
 use crate::xenbus::{DevStep, Frontend, XenbusState, dev_step};
@@ -95,7 +96,11 @@ impl Vhost {
         let p_devname = read_optional(&mut context.store, &format!("{path}/p-devname"))?;
         let p_dev = PDev::from_nodes(&p_dev, p_devname.as_deref())
             .or_else(|error| fault(format!("{name}: p-dev {error}")))?;
-        let unit: Box<dyn LogicalUnit> = p_dev.open().or_else(|error| fault(format!("{name}: {error}")))?;
+        let options = read_optional(&mut context.store, &format!("{path}/options"))?.unwrap_or_default();
+        let options = Options::from_node(&String::from_utf8_lossy(&options))
+            .or_else(|error| fault(format!("{name}: {error}")))?;
+        let unit: Box<dyn LogicalUnit> =
+            p_dev.open(options).or_else(|error| fault(format!("{name}: {error}")))?;
         match (&self.worker, &mut self.ready) {
             (Some(worker), _) => worker.add(nexus, unit),
             (None, Some(ready)) => ready.luns.push((nexus, unit)),

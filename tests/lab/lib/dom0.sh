@@ -72,7 +72,7 @@ scsi_debug_up() {
 }
 
 # guest NAME [WORDS [MIB]]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario,
-# with more words on its command line and this much memory; sets D.
+# with more words on its command line and this much memory, and with $VCPUS processors; sets D.
 guest() {
 	local name=$1 words=${2:-} script=guest-$1.sh
 	[ -e "/mnt/scenario/$script" ] || script=guest.sh
@@ -90,7 +90,7 @@ guest() {
 		ramdisk="/tmp/guest.cpio"
 		extra="console=hvc0 loglevel=1 rcupdate.rcu_cpu_stall_suppress=1 lab.script=$script $words"
 		memory=${3:-640}
-		vcpus=1
+		vcpus=${VCPUS:-1}
 		on_poweroff="destroy"
 		on_reboot="destroy"
 		on_crash="destroy"

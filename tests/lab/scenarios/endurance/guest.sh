@@ -1,4 +1,4 @@
-# Works on its disk 0 all the while; disk 2 comes and goes, the driver is reloaded, another guest dies.
+# Works on its disk 0 all the while; disk 2 comes and goes, the driver is reloaded, the device is reset, another guest dies.
 
 # The files of disk 0:2:0, without starting a program.
 second() {
@@ -42,10 +42,25 @@ reloads() {
 	for n in $(seq 1 20); do reload $n || { echo "reload $n" && return 1; }; done
 }
 
+# resets: each while commands are under way.
+resets() {
+	local n
+	for n in $(seq 1 10); do
+		within 20 busy || { echo "nothing is under way before reset $n" && return 1; }
+		sg_reset -d $SG || { echo "reset $n" && return 1; }
+		sleep 1
+	done
+}
+busy() { grep -q '[1-9]' "/sys/block/${DISK#/dev/}/inflight"; }
+is_reset() { [ -e /tmp/reset ]; }
+
 check file-there disk 1
 check file-verifies verify $DISK 64k 2m
 check scsi_debug-there disk 0
 check scsi_debug-verifies verify $DISK 64k 2m
+# The thread of a reset leaves its stack and its heap to the next one.
+sg_reset -d $SG
+within 20 sg_turs $SG
 meet connected
 
 verifies verifies-during-cycles stopped cycles &
@@ -59,6 +74,12 @@ check twenty-reloads reloads
 meet reloaded
 
 disk 0
+verifies verifies-during-resets is_reset &
+check ten-resets resets
+: > /tmp/reset
+wait
+meet reset
+
 verifies verifies-while-another-guest-is-killed stopped neighbour
 meet alone
 same guest-kernel-has-no-complaint "" "$(complaints)"

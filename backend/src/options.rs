@@ -1,0 +1,89 @@
+//! What an administrator may ask of a device besides its name and its address.
+
+use std::fmt;
+
+/// Options of a device. In a configuration they stand behind the address; in xenstore, all but `feature-host`, in the node
+/// `options` of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `feature-host`: all commands go to the device (Xen's io/vscsiif.h). A whole vhost has it or has it not.
+    pub feature_host: bool,
+    /// `ro`: nothing can be written.
+    pub read_only: bool,
+    /// `shared`: other guests may have the same device.
+    pub shared: bool,
+}
+
+/// Why words are no options.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// No such option.
+    #[error("option {0:?} is not known; there are: feature-host, ro, shared")]
+    Unknown(String),
+    /// The same twice.
+    #[error("option {0} is there twice")]
+    Twice(String),
+}
+
+impl Options {
+    /// Options from their words, blanks around them allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionError`] names the word.
+    pub fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, OptionError> {
+        let mut options = Self::default();
+        for word in words.map(str::trim) {
+            let option = match word {
+                "feature-host" => &mut options.feature_host,
+                "ro" => &mut options.read_only,
+                "shared" => &mut options.shared,
+                other => return Err(OptionError::Unknown(other.into())),
+            };
+            if std::mem::replace(option, true) {
+                return Err(OptionError::Twice(word.into()));
+            }
+        }
+        Ok(options)
+    }
+
+    /// Options from the text of a node; "" has none.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionError`] names the word.
+    pub fn from_node(text: &str) -> Result<Self, OptionError> {
+        if text.is_empty() { Ok(Self::default()) } else { Self::from_words(text.split(',')) }
+    }
+}
+
+/// The words, with commas between.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [(self.feature_host, "feature-host"), (self.read_only, "ro"), (self.shared, "shared")];
+        let words: Vec<&str> = all.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for text in ["", "ro", "shared", "ro,shared", "feature-host", "feature-host,ro,shared"] {
+            assert_eq!(Options::from_node(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Options::from_node(" shared , ro").unwrap().to_string(), "ro,shared");
+    }
+
+    #[test]
+    fn unknown_options_are_refused() {
+        for text in ["rw", "RO", "ro,", ",", " ", "ro;shared", "shared=1", "ro,rw"] {
+            let unknown = Options::from_node(text).unwrap_err();
+            assert!(matches!(unknown, OptionError::Unknown(_)), "{text:?}: {unknown}");
+        }
+        assert_eq!(Options::from_node("ro,shared,ro"), Err(OptionError::Twice("ro".into())));
+    }
+}
