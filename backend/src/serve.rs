@@ -14,6 +14,8 @@ use pvscsi_xen::xenstore::{self, Nodes, WatchEvent, Xenstore};
 use tracing::{info, warn};
 
 use crate::control::Bell;
+use crate::toolstack;
+use crate::toolstack::reboot::Belongings;
 use crate::vhost::{Context, Platform, Presence, Vhost};
 
 /// How long frontends may take to let go when the process is told to end.
@@ -84,6 +86,10 @@ pub fn refuse_beside_kernel(sys: &Path) -> Result<(), ServeError> {
 pub struct Server {
     context: Context,
     vhosts: BTreeMap<u32, Vhost>,
+    /// What is said of the guest's identity; see [`Belongings`].
+    vm: Option<String>,
+    /// What the guest had when it went.
+    left: Option<Belongings>,
     /// Somebody wants us to end.
     end_by: Option<Instant>,
 }
@@ -99,11 +105,16 @@ impl Server {
         if let Err(error) = store.read(&domain) {
             return Err(if error.is_not_found() { ServeError::NoDomain(domid) } else { error.into() });
         }
+        let vm = match store.read_str(&toolstack::vm(domid)) {
+            Ok(vm) => Some(vm),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
         store.watch(&format!("backend/vscsi/{domid}"), "backend")?;
         store.watch("@releaseDomain", "domains")?;
         let bell = Bell::new().map_err(system("making an eventfd"))?;
         let context = Context { domid, store, platform, bell };
-        Ok(Self { context, vhosts: BTreeMap::new(), end_by: None })
+        Ok(Self { context, vhosts: BTreeMap::new(), vm, left: None, end_by: None })
     }
 
     /// Serves until the guest is gone, or until `stop` is readable (a signalfd or an eventfd that does not block): then every
@@ -120,6 +131,12 @@ impl Server {
             }
         }
         served
+    }
+
+    /// What the guest had, when it is gone: it follows the guest if that comes back
+    /// ([`Toolstack::follow`](crate::toolstack::Toolstack::follow)).
+    pub fn belongings(&mut self) -> Option<Belongings> {
+        self.left.take()
     }
 
     fn serve(&mut self, stop: BorrowedFd<'_>) -> Result<(), ServeError> {
@@ -239,6 +256,7 @@ impl Server {
             vhost.end(&mut self.context)?;
         }
         self.vhosts.clear();
+        self.left = Belongings::of(&mut self.context.store, domid, self.vm.as_deref())?;
         self.context.store.remove(&format!("backend/vscsi/{domid}"))?;
         self.context.store.remove(&format!("error/backend/vscsi/{domid}"))?;
         Ok(Guest::Gone)

@@ -17,8 +17,11 @@ use crate::xenbus::XenbusState;
 mod attach;
 mod detach;
 pub mod list;
+pub mod reboot;
 pub mod spec;
 mod tree;
+
+pub(crate) use tree::vm;
 
 pub use attach::Attached;
 pub use tree::{Device, Vhost};

@@ -236,5 +236,6 @@ fn write_vhost(
     tx.remove(&copy)?;
     tx.write(&format!("{copy}/backend"), &backend)?;
     tx.write(&format!("{copy}/state"), XenbusState::Initialising.digit())?;
-    of_backend.iter().try_for_each(|(name, value)| tx.write(&format!("{copy}/{name}"), value))
+    of_backend.iter().try_for_each(|(name, value)| tx.write(&format!("{copy}/{name}"), value))?;
+    tx.write(&format!("/local/domain/{own}/{}/{}", tree::backend(domid, vhost), tree::TOOLSTACK), tree::OURS)
 }

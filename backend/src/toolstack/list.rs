@@ -85,7 +85,7 @@ pub fn json(guests: &[(DomId, Vec<Vhost>)], backend: DomId) -> Value {
                     "domid": domid.0, "vhost": vhost.number, "backend_domid": backend.0, "host": vhost.host,
                     "feature_host": vhost.feature_host, "backend_state": vhost.own as u8,
                     "frontend_state": vhost.frontend as u8, "node": device.node, "name": device.name,
-                    "p_dev": device.p_dev, "v_dev": device.v_dev, "state": device.state as u8,
+                    "p_dev": device.p_dev, "v_dev": device.v_dev, "options": device.options, "state": device.state as u8,
                 })
             })
         })

@@ -6,6 +6,10 @@ use pvscsi_xen::xenstore::{Error, Nodes};
 use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
 
+/// The node that tells who made a vhost, in the backend's directory, and what it says of ours.
+pub(super) const TOOLSTACK: &str = "toolstack";
+pub(super) const OURS: &str = "xen-pvscsi";
+
 /// The backend's directory of all vhosts of a guest, relative to our own domain.
 pub(super) fn backends(domid: DomId) -> String {
     format!("backend/vscsi/{domid}")
@@ -31,6 +35,11 @@ pub(super) fn counter(domid: DomId, vhost: u32) -> String {
     format!("{}/next_vscsidev_id", numbering(domid, vhost))
 }
 
+/// The guest's UUID, behind "/vm/": the same when it comes back as another domain.
+pub fn vm(domid: DomId) -> String {
+    format!("/local/domain/{domid}/vm")
+}
+
 fn numbering(domid: DomId, vhost: u32) -> String {
     format!("/libxl/{domid}/vscsi/{vhost}")
 }
@@ -46,6 +55,8 @@ pub struct Device {
     pub p_dev: String,
     /// `v-dev`.
     pub v_dev: String,
+    /// `options`.
+    pub options: String,
     /// Its state.
     pub state: XenbusState,
 }
@@ -59,6 +70,8 @@ pub struct Vhost {
     pub host: u32,
     /// `feature-host`.
     pub feature_host: bool,
+    /// Our own attach has made it.
+    pub ours: bool,
     /// The backend's state.
     pub own: XenbusState,
     /// The frontend's.
@@ -96,6 +109,7 @@ fn vhost(store: &mut impl Nodes, domid: DomId, number: u32) -> Result<Vhost, Err
             name: read("p-devname")?,
             p_dev: read("p-dev")?,
             v_dev: read("v-dev")?,
+            options: read("options")?,
             state: state_of(&read("state")?),
             node,
         });
@@ -106,6 +120,7 @@ fn vhost(store: &mut impl Nodes, domid: DomId, number: u32) -> Result<Vhost, Err
         number,
         // Older toolstacks have no such node, and call the vhost by its host.
         host: text(store, &format!("{path}/libxl_ctrl_index"))?.parse().unwrap_or(number),
+        ours: text(store, &format!("{path}/{TOOLSTACK}"))? == OURS,
         feature_host: text(store, &format!("{path}/feature-host"))? == "1",
         own: state(store, &path)?,
         frontend: state(store, &frontend(domid, number))?,

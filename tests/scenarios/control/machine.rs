@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
+use pvscsi_backend::toolstack::reboot::Belongings;
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
 use pvscsi_sim::store::Store;
@@ -39,6 +40,8 @@ pub struct Machine {
     pub guest: Option<LinuxGuest>,
     pub toolstack: Xenstore,
     limits: TimeLimits,
+    /// What the guest had, when it is gone.
+    pub belongings: Arc<Mutex<Option<Belongings>>>,
     server: Option<ServerThread>,
     pub log: Log,
 }
@@ -79,6 +82,7 @@ impl Machine {
             domid,
             toolstack,
             limits,
+            belongings: Arc::default(),
             server: None,
             log: Log::default(),
         };
@@ -94,13 +98,14 @@ impl Machine {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let stop = Arc::new(EventFd::from_flags(flags).unwrap());
         let (ready, started) = channel();
+        let belongings = Arc::clone(&self.belongings);
         let serve = {
             let (stop, connection) = (Arc::clone(&stop), connection.try_clone().unwrap());
             move || {
                 let subscriber =
                     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
                 tracing::subscriber::with_default(subscriber, || {
-                    serve(platform(&xen, limits), domid, connection, &ready, stop.as_fd())
+                    serve(platform(&xen, limits), domid, connection, &ready, stop.as_fd(), &belongings)
                 })
             }
         };
@@ -232,11 +237,14 @@ fn serve(
     connection: UnixStream,
     ready: &Sender<()>,
     stop: std::os::fd::BorrowedFd<'_>,
+    belongings: &Mutex<Option<Belongings>>,
 ) -> Result<(), ServeError> {
     let store = Xenstore::from_stream(connection).expect("a socket that does not block");
     let mut server = Server::new(domid, store, platform)?;
     ready.send(()).expect("the test waits for it");
-    server.run(stop)
+    server.run(stop)?;
+    *belongings.lock().unwrap() = server.belongings();
+    Ok(())
 }
 
 /// The simulated Xen in place of Linux's devices.

@@ -20,7 +20,7 @@ fn spec(text: &str) -> DeviceSpec {
 }
 
 /// Lets an administrator do something while the guest runs.
-fn run<T: Send>(
+pub fn run<T: Send>(
     machine: &mut Machine,
     work: impl FnOnce(&mut Toolstack<'_>, pvscsi_xen::DomId) -> T + Send,
 ) -> T {
@@ -36,7 +36,7 @@ fn run<T: Send>(
     })
 }
 
-fn attach(machine: &mut Machine, text: &str) -> Result<Attached, ToolError> {
+pub fn attach(machine: &mut Machine, text: &str) -> Result<Attached, ToolError> {
     run(machine, |tools, domid| tools.attach(domid, &spec(text)))
 }
 
@@ -79,6 +79,8 @@ fn the_nodes_are_those_of_suses_toolstack() {
             "/local/domain/0/backend/vscsi/D/0/libxl_ctrl_index 3",
             "/local/domain/0/backend/vscsi/D/0/online 1",
             "/local/domain/0/backend/vscsi/D/0/state 2",
+            // Ours alone.
+            "/local/domain/0/backend/vscsi/D/0/toolstack xen-pvscsi",
             "/local/domain/0/backend/vscsi/D/0/vscsi-devs/dev-0/p-dev ram:1M",
             "/local/domain/0/backend/vscsi/D/0/vscsi-devs/dev-0/p-devname ram:1M",
             "/local/domain/0/backend/vscsi/D/0/vscsi-devs/dev-0/state 1",

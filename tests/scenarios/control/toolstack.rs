@@ -41,6 +41,7 @@ pub fn make_domain(store: &mut Xenstore, domid: DomId) {
     let home = format!("/local/domain/{domid}");
     store.mkdir(&home).unwrap();
     store.set_permissions(&home, &[permission(Access::None, DOM0), permission(Access::Read, domid)]).unwrap();
+    store.write(&format!("{home}/vm"), format!("/vm/uuid-{domid}")).unwrap();
     store.mkdir(&format!("{home}/device/vscsi")).unwrap();
 }
 

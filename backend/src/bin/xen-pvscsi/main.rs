@@ -13,13 +13,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pvscsi_backend::demo;
 use pvscsi_backend::limits::{ClassLimit, TimeLimits};
 use pvscsi_backend::serve::{self, ServeError, Server};
+use pvscsi_backend::toolstack::{ToolError, Toolstack};
 use pvscsi_backend::vhost::Platform;
 use pvscsi_sg::ReactorKind;
 use pvscsi_xen::sys::evtchn::Evtchn;
 use pvscsi_xen::sys::gntdev::Gntdev;
 use pvscsi_xen::xenstore::Xenstore;
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 mod tools;
@@ -38,6 +39,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve all vscsi devices of one guest, until the guest is gone
+    ///
+    /// A guest that reboots gets the devices back that xen-pvscsi has attached: the process waits for half a minute for it.
     ///
     /// Runs in the foreground. SIGTERM and SIGINT tell the guest that its devices go, wait a few seconds for it to let go of
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
@@ -166,7 +169,17 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     info!("serving domain {domid}");
     // Only systemd listens, and only where it started us.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    server.run(signals.as_fd())
+    server.run(signals.as_fd())?;
+    if let Some(belongings) = server.belongings() {
+        drop(server);
+        match Toolstack::new(Xenstore::open()?, signals.as_fd())
+            .and_then(|mut tools| tools.follow(domid, &belongings))
+        {
+            Ok(_) | Err(ToolError::Interrupted) => {}
+            Err(error) => warn!("the devices of domain {domid} do not follow it: {error}"),
+        }
+    }
+    Ok(())
 }
 
 fn stop_signals() -> std::io::Result<SignalFd> {
