@@ -71,9 +71,17 @@ scsi_debug_up() {
 	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
 }
 
-# guest NAME [WORDS [MIB]]: makes a paused guest that runs guest-NAME.sh (guest.sh, if there is no such file) of the scenario,
-# with more words on its command line and this much memory, and with $VCPUS processors; sets D.
+# guest NAME [WORDS [MIB]]: makes a paused guest; see guest_config. Sets D.
 guest() {
+	guest_config "$@"
+	xl create -q -p "/tmp/guests/$1" || say "guest $1 cannot be made"
+	D=$(xl domid "$1")
+	listen "$1"
+}
+
+# guest_config NAME [WORDS [MIB]]: writes /tmp/guests/NAME for a guest that runs guest-NAME.sh (guest.sh, if there is no such file)
+# of the scenario, with more words on its command line and this much memory, and with $VCPUS processors.
+guest_config() {
 	local name=$1 words=${2:-} script=guest-$1.sh
 	[ -e "/mnt/scenario/$script" ] || script=guest.sh
 	if [ ! -e /tmp/guest.cpio ]; then
@@ -95,11 +103,10 @@ guest() {
 		on_reboot="destroy"
 		on_crash="destroy"
 	CFG
-	xl create -q -p "/tmp/guests/$name" || say "guest $name cannot be made"
-	D=$(xl domid "$name")
-	# Shows what the guest says while it says it.
-	tail -q -n +1 -F "/var/log/xen/console/guest-$name.log" 2> /dev/null | grep --line-buffered '^LAB ' &
 }
+
+# listen NAME: shows what the guest says while it says it.
+listen() { tail -q -n +1 -F "/var/log/xen/console/guest-$1.log" 2> /dev/null | grep --line-buffered '^LAB ' & }
 
 # guest_gone NAME SECONDS: waits for the guest's end.
 guest_gone() { within "$2" no_domain "$1"; }

@@ -32,6 +32,8 @@ pub enum Test {
     Hang,
     /// A hostile frontend on real grants and a real event channel.
     Hostile,
+    /// Disks that are known by their names when dom0 has rebooted, and when a guest comes from elsewhere.
+    Names,
 }
 
 impl Test {
@@ -46,7 +48,13 @@ impl Test {
             Self::Classes => Some("classes"),
             Self::Hang => Some("hang"),
             Self::Hostile => Some("hostile"),
+            Self::Names => Some("names"),
         }
+    }
+
+    /// Whether dom0 reboots in it.
+    pub fn reboots(self) -> bool {
+        self == Self::Names
     }
 
     /// How time passes in it.
@@ -90,6 +98,8 @@ pub struct Run<'a> {
     pub limit: Duration,
     /// How time passes in it.
     pub clock: Clock,
+    /// See [`Machine::reboots`].
+    pub reboots: bool,
     /// See [`Machine::pinned`].
     pub pinned: bool,
     /// More variables for dom0's script, as `NAME=VALUE`.
@@ -104,6 +114,7 @@ impl Default for Run<'_> {
             keep: false,
             limit: Duration::from_secs(2400),
             clock: Clock::Wall,
+            reboots: false,
             pinned: false,
             variables: &[],
         }
@@ -201,6 +212,7 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
         log: &log,
         limit: run.limit,
         clock: run.clock,
+        reboots: run.reboots,
         pinned: run.pinned,
     };
     let end = machine.boot()?;
