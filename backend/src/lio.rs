@@ -1,8 +1,10 @@
 //! What Linux's own backend, xen-scsiback, exports through LIO: `naa.HEX:LUN` in its configurations leads here.
 //!
 //! An export is a link in LIO's configfs from `xen-pvscsi/naa.HEX/tpgt_N/lun/lun_LUN/` to a backstore `core/KIND_N/NAME`, whose
-//! file `info` says what is behind it (`show_configfs_dev_params` of the kernel's drivers/target/target_core_{pscsi,iblock,file}.c).
-//! Its `control` can only be written.
+//! file `info` says what is behind it (`show_configfs_dev_params` in the kernel's drivers/target/target_core_{pscsi,iblock,file}.c);
+//! its `control` can only be written. The directory `xen-pvscsi` is there as long as the module xen-scsiback is, beside which
+//! nobody serves ([`refuse_beside_kernel`](crate::serve::refuse_beside_kernel)). So an export is seen by what looks a name up
+//! before the change from one backend to the other, and tells what to write for the time after it.
 //!
 //! A backstore that is exported is always enabled: LIO links no other, refuses any write to `enable` but 1, and a link keeps its
 //! target from being removed. An enabled backstore of kind pscsi on a disk, or of kind iblock, holds the disk for itself. Our
@@ -90,8 +92,9 @@ pub enum LioError {
 pub enum Unusable {
     /// LIO keeps the disk for itself.
     #[error(
-        "which holds {disk} as long as it exists: delete it with targetcli /backstores/{shelf} delete {name}, or with rm {} \
-         and rmdir {}, and write {instead} in its place",
+        "which holds {disk} as long as it exists: delete it with targetcli /backstores/{shelf} delete {}, or with rm {} and \
+         rmdir {}, and write {instead} in its place",
+        .store.file_name().unwrap_or_default().display(),
         .link.display(),
         .store.display()
     )]
@@ -100,8 +103,6 @@ pub enum Unusable {
         disk: String,
         /// Kind of the backstore, as targetcli calls it.
         shelf: &'static str,
-        /// Name of the backstore.
-        name: String,
         /// The export's link to the backstore.
         link: PathBuf,
         /// The backstore's directory.
@@ -235,9 +236,8 @@ impl Link {
     }
 
     fn held(&self, disk: String, shelf: &'static str, hctl: Hctl, locator: &Locator) -> Unusable {
-        let name = self.store.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let instead = locator.wwn_of(hctl).map_or_else(|| hctl.to_string(), |wwn| format!("wwn:{wwn}"));
-        Unusable::Held { disk, shelf, name, link: self.link.clone(), store: self.store.clone(), instead }
+        Unusable::Held { disk, shelf, link: self.link.clone(), store: self.store.clone(), instead }
     }
 }
 

@@ -55,6 +55,13 @@ impl Imitation {
         fs::write(device.join("wwid"), format!("{wwid}\n")).unwrap();
     }
 
+    /// The device says that this is its serial number.
+    pub(crate) fn serial(&self, hctl: &str, serial: &str) {
+        let len = u8::try_from(serial.len()).unwrap();
+        let page = [&[0, 0x80, 0, len], serial.as_bytes()].concat();
+        fs::write(self.root.join("sys/devices").join(hctl).join("vpd_pg80"), page).unwrap();
+    }
+
     /// A backstore such as `pscsi_0/name`.
     pub(crate) fn store(&self, store: &str, info: &str) {
         let store = self.target().join("core").join(store);
