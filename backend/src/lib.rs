@@ -20,6 +20,7 @@ mod data;
 pub mod demo;
 mod emulate;
 pub mod limits;
+pub mod lio;
 pub mod log_limit;
 pub mod options;
 pub mod pdev;

@@ -8,17 +8,25 @@ use std::str::FromStr;
 use pvscsi_sg::disk::{
     DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
 };
-use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice};
+use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice, Wwn};
 
+use crate::lio::{Backing, Export, Lio, LioError};
 use crate::options::Options;
 
-/// What a guest's logical unit is made of.
+/// What a guest's logical unit is made of. A name is looked up anew each time that it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PDev {
     /// The SCSI device at this address of the host.
     Address(Hctl),
     /// The SCSI device behind this node or link.
     Node(PathBuf),
+    /// `wwn:HEX`: the SCSI device with this world wide name.
+    Wwn(Wwn),
+    /// `serial:TEXT`: the SCSI device with this unit serial number.
+    Serial(String),
+    /// `naa.HEX:LUN`: what LIO exports under this name; without such an export, the SCSI device with this world wide name and
+    /// this LUN. A file of LIO's is the same disk as with `file:PATH`.
+    Naa(Export),
     /// An emulated disk on a file.
     File(PathBuf),
     /// An emulated disk in memory, of so many bytes.
@@ -29,11 +37,29 @@ pub enum PDev {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PDevError {
     /// None of the forms.
-    #[error("{0:?} names no device: write host:channel:target:lun, a path below /dev, file:PATH or ram:SIZE")]
-    Form(String),
-    /// A LIO target name.
     #[error(
-        "{0:?} is a LIO target name, which this version does not resolve: name the device itself, /dev/disk/by-id/…"
+        "{0:?} names no device: write host:channel:target:lun, a path below /dev, wwn:HEX, serial:TEXT, naa.HEX:LUN, \
+         file:PATH or ram:SIZE"
+    )]
+    Form(String),
+    /// `wwn:` with what is no world wide name.
+    #[error(
+        "{0:?} has no world wide name: write wwn: and 16 or 32 hexadecimal digits, with or without 0x, naa. or eui. \
+         before them"
+    )]
+    Wwn(String),
+    /// `wwn:` with an identifier that is text.
+    #[error(
+        "{0:?} has a T10 identifier, which is no number: write serial:TEXT or a path below /dev/disk/by-id"
+    )]
+    T10(String),
+    /// `serial:` with nothing.
+    #[error("{0:?} has no serial number: write serial:TEXT")]
+    Serial(String),
+    /// `naa.` with what is neither an export of LIO nor a device's name and LUN.
+    #[error(
+        "{0:?} is not of the form naa.HEX:LUN: 1 to 16 or 32 hexadecimal digits and a decimal number; a device \
+         whatever its LUN is written wwn:naa.HEX"
     )]
     Naa(String),
     /// `file:` with a path that depends on the working directory.
@@ -70,7 +96,22 @@ impl FromStr for PDev {
         if text.starts_with("/dev/") {
             return Ok(Self::Node(text.into()));
         }
-        Err(if text.starts_with("naa.") { PDevError::Naa(text.into()) } else { PDevError::Form(text.into()) })
+        if let Some(wwn) = text.strip_prefix("wwn:") {
+            let error = if wwn.starts_with("t10.") { PDevError::T10 } else { PDevError::Wwn };
+            return wwn.parse().map(Self::Wwn).map_err(|_| error(text.into()));
+        }
+        if let Some(serial) = text.strip_prefix("serial:") {
+            let serial = serial.trim_matches(' ');
+            return if serial.is_empty() {
+                Err(PDevError::Serial(text.into()))
+            } else {
+                Ok(Self::Serial(serial.into()))
+            };
+        }
+        if text.starts_with("naa.") {
+            return text.parse().map(Self::Naa).map_err(|_| PDevError::Naa(text.into()));
+        }
+        Err(PDevError::Form(text.into()))
     }
 }
 
@@ -79,6 +120,9 @@ impl fmt::Display for PDev {
         match self {
             Self::Address(hctl) => hctl.fmt(f),
             Self::Node(path) => path.display().fmt(f),
+            Self::Wwn(wwn) => write!(f, "wwn:{wwn}"),
+            Self::Serial(serial) => write!(f, "serial:{serial}"),
+            Self::Naa(export) => export.fmt(f),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Ram(bytes) => write!(f, "ram:{bytes}"),
         }
@@ -113,6 +157,17 @@ pub enum PDevOpenError {
     /// The name leads nowhere.
     #[error(transparent)]
     Locate(#[from] LocateError),
+    /// LIO has something of this name, which cannot be used.
+    #[error(transparent)]
+    Lio(#[from] LioError),
+    /// LIO has nothing of this name, and no device, or no single one, has it.
+    #[error("LIO's xen-pvscsi exports no {export}, and {source}")]
+    Naa {
+        /// As given.
+        export: Export,
+        /// About the devices.
+        source: LocateError,
+    },
     /// The sg node does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -124,9 +179,25 @@ pub enum PDevOpenError {
     Thread(io::Error),
 }
 
+/// Where names are looked up.
+#[derive(Debug, Default)]
+struct Host {
+    locator: Locator,
+    lio: Lio,
+}
+
+/// What a name stands for.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// The sg node of a SCSI device.
+    Sg(PathBuf),
+    File(PathBuf),
+    Ram(u64),
+}
+
 impl PDev {
     /// The device of the nodes `p-dev` and `p-devname`. Toolstacks put the address that a device had when it was attached into
-    /// the first and what the user wrote into the second: a path there names the same device after a renumbering.
+    /// the first and what the user wrote into the second: a name there means the same device after a renumbering.
     ///
     /// # Errors
     ///
@@ -134,7 +205,10 @@ impl PDev {
     pub fn from_nodes(p_dev: &str, p_devname: Option<&[u8]>) -> Result<Self, PDevError> {
         let named = p_devname.and_then(|name| str::from_utf8(name).ok()?.parse().ok());
         match (p_dev.parse()?, named) {
-            (Self::Address(_), Some(Self::Node(path))) => Ok(Self::Node(path)),
+            (
+                Self::Address(_),
+                Some(name @ (Self::Node(_) | Self::Wwn(_) | Self::Serial(_) | Self::Naa(_))),
+            ) => Ok(name),
             (p_dev, _) => Ok(p_dev),
         }
     }
@@ -145,15 +219,14 @@ impl PDev {
     ///
     /// [`PDevOpenError`] says what and where.
     pub fn open(&self, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
-        let locator = Locator::default();
-        match self {
-            Self::Address(hctl) => Ok(Box::new(SgDevice::open(&locator.by_address(*hctl)?)?)),
-            Self::Node(path) => Ok(Box::new(SgDevice::open(&locator.by_path(path)?)?)),
-            Self::File(path) => {
-                let disk = self.disk(Medium::open_file(path, options.read_only)?);
-                Ok(Box::new(ThreadedDisk::start(disk).map_err(PDevOpenError::Thread)?))
+        match self.find(&Host::default())? {
+            Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
+            Found::File(path) => {
+                let medium = Medium::open_file(&path, options.read_only)?;
+                let disk = ThreadedDisk::start(disk(&Self::File(path), medium));
+                Ok(Box::new(disk.map_err(PDevOpenError::Thread)?))
             }
-            Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
+            Found::Ram(bytes) => Ok(Box::new(disk(self, Medium::ram(bytes)?))),
         }
     }
 
@@ -163,104 +236,40 @@ impl PDev {
     ///
     /// [`PDevOpenError`] says what and where.
     pub fn address(&self) -> Result<Option<Hctl>, PDevOpenError> {
-        let locator = Locator::default();
-        Ok(match self {
-            Self::Address(hctl) => Some(*hctl),
-            Self::Node(path) => Some(locator.address_of(&locator.by_path(path)?)?),
-            Self::File(_) | Self::Ram(_) => None,
-        })
+        self.address_on(&Host::default())
     }
 
-    fn disk(&self, medium: Medium) -> EmulatedDisk {
-        // The same name is the same disk to the guest, whenever and wherever it is opened.
-        let identity = DiskIdentity::from_name(&self.to_string());
-        EmulatedDisk::new(medium, identity, DEFAULT_MAX_TRANSFER_BLOCKS)
+    fn address_on(&self, host: &Host) -> Result<Option<Hctl>, PDevOpenError> {
+        match self.find(host)? {
+            Found::Sg(node) => Ok(Some(host.locator.address_of(&node)?)),
+            Found::File(_) | Found::Ram(_) => Ok(None),
+        }
     }
+
+    fn find(&self, Host { locator, lio }: &Host) -> Result<Found, PDevOpenError> {
+        let address = match self {
+            Self::Node(path) => return Ok(Found::Sg(locator.by_path(path)?)),
+            Self::File(path) => return Ok(Found::File(path.clone())),
+            Self::Ram(bytes) => return Ok(Found::Ram(*bytes)),
+            Self::Address(hctl) => *hctl,
+            Self::Wwn(wwn) => locator.by_wwn(wwn, None)?,
+            Self::Serial(serial) => locator.by_serial(serial)?,
+            Self::Naa(export) => match lio.find(export, locator)? {
+                Some(Backing::Scsi(hctl)) => hctl,
+                Some(Backing::File(path)) => return Ok(Found::File(path)),
+                None => locator
+                    .by_wwn(&export.wwn, Some(export.lun))
+                    .map_err(|source| PDevOpenError::Naa { export: export.clone(), source })?,
+            },
+        };
+        Ok(Found::Sg(locator.by_address(address)?))
+    }
+}
+
+/// The same name is the same disk to the guest, whenever and wherever it is opened.
+fn disk(name: &PDev, medium: Medium) -> EmulatedDisk {
+    EmulatedDisk::new(medium, DiskIdentity::from_name(&name.to_string()), DEFAULT_MAX_TRANSFER_BLOCKS)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_forms_are_understood() {
-        let parse = |text: &str| text.parse::<PDev>().unwrap();
-        assert_eq!(parse("8:0:2:1"), PDev::Address("8:0:2:1".parse().unwrap()));
-        for path in
-            ["/dev/sg3", "/dev/sda", "/dev/sr0", "/dev/nst0", "/dev/ch0", "/dev/disk/by-id/wwn-0x5000"]
-        {
-            assert_eq!(parse(path), PDev::Node(path.into()));
-        }
-        // The kernel's backend cuts names at 31 bytes.
-        let long = format!("/dev/disk/by-id/scsi-{}", "3".repeat(200));
-        assert_eq!(parse(&long).to_string(), long);
-        assert_eq!(parse("file:/srv/disk.img"), PDev::File("/srv/disk.img".into()));
-        assert_eq!(parse("ram:64M"), PDev::Ram(64 << 20));
-        assert_eq!(parse("ram:512"), PDev::Ram(512));
-        for text in ["8:0:2:1", "/dev/sg3", "file:/srv/disk.img", "ram:512"] {
-            assert_eq!(parse(text).to_string(), text);
-        }
-    }
-
-    #[test]
-    fn the_users_own_path_outlives_an_address() {
-        let node = PDev::Node("/dev/disk/by-id/wwn-0x5".into());
-        let address = PDev::Address("8:0:2:1".parse().unwrap());
-        for (p_dev, name, expected) in [
-            ("8:0:2:1", Some("/dev/disk/by-id/wwn-0x5"), &node),
-            ("8:0:2:1", Some("8:0:2:1"), &address),
-            ("8:0:2:1", Some("sda"), &address),
-            ("8:0:2:1", None, &address),
-            ("/dev/disk/by-id/wwn-0x5", Some("/dev/sda"), &node),
-        ] {
-            assert_eq!(&PDev::from_nodes(p_dev, name.map(str::as_bytes)).unwrap(), expected);
-        }
-        assert!(PDev::from_nodes("sda", Some(b"/dev/sda")).is_err());
-        assert_eq!(PDev::from_nodes("8:0:2:1", Some(b"/dev/\xff")).unwrap(), address);
-    }
-
-    #[test]
-    fn what_is_no_device_is_refused_with_the_remedy() {
-        let refuse = |text: &str| text.parse::<PDev>().unwrap_err();
-        for text in [
-            "",
-            "sda",
-            "8:0:2",
-            "disk.img",
-            "../dev/sda",
-            "/etc/passwd",
-            "ram",
-            "\u{1F4BE}",
-            "/dev/sda\nroot",
-            "file:/a\u{7}",
-            "/dev/\u{202e}ads",
-        ] {
-            assert_eq!(refuse(text), PDevError::Form(text.into()));
-        }
-        for text in [
-            "ram:",
-            "ram:0",
-            "ram:513",
-            "ram:-1",
-            "ram:64X",
-            "ram:99999999999999999999",
-            "ram:99999999T",
-            "ram:M",
-        ] {
-            assert_eq!(refuse(text), PDevError::Size(text.into()));
-        }
-        assert_eq!(refuse("file:disk.img"), PDevError::Relative("file:disk.img".into()));
-        assert!(refuse("naa.6001405:0").to_string().contains("/dev/disk/by-id"));
-        assert!(
-            refuse("a\nb\u{7}").to_string().contains(r"a\nb\u{7}"),
-            "control characters never reach a log"
-        );
-    }
-
-    #[test]
-    fn a_name_gives_the_same_disk_each_time() {
-        let open = || PDev::Ram(1 << 20).open(Options::default()).unwrap();
-        assert_eq!(open().device_type(), 0);
-        assert!(PDev::File("/no/such/file".into()).open(Options::default()).is_err());
-    }
-}
+mod tests;

@@ -22,9 +22,12 @@ mod logical_unit;
 mod reactor;
 pub mod scsi;
 pub mod sys;
+mod vpd;
+mod wwn;
 
 pub use device::{OpenError, SgDevice};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
 pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
+pub use wwn::{NotWwn, Wwn};

@@ -8,8 +8,10 @@ use std::str::FromStr;
 
 use nix::sys::stat::{major, minor};
 
+mod by_identity;
+
 /// Linux's address of a SCSI device: host, channel, target, LUN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hctl {
     /// Host number.
     pub host: u32,
@@ -74,12 +76,42 @@ pub enum LocateError {
     /// The SCSI device has no sg node.
     #[error("SCSI device {} has no sg node; load the sg driver: modprobe sg", .0.display())]
     NoSgNode(PathBuf),
+    /// No device says this of itself.
+    #[error("no SCSI device of this host has {what}; {where_to_look} what there is")]
+    Unknown {
+        /// The name.
+        what: String,
+        /// Where the names of all devices are.
+        where_to_look: &'static str,
+    },
+    /// Several devices say this of themselves: disks that share a serial number, or the paths to one disk.
+    #[error(
+        "{what} belongs to {} SCSI devices: {}; write the address of the one that is meant, or its path below \
+         /dev/disk/by-path or /dev/tape/by-path",
+        .addresses.len(),
+        list(.addresses)
+    )]
+    Several {
+        /// The name.
+        what: String,
+        /// Of all of them.
+        addresses: Vec<Hctl>,
+    },
+}
+
+/// The first eight.
+fn list(addresses: &[Hctl]) -> String {
+    let mut words: Vec<String> = addresses.iter().take(8).map(Hctl::to_string).collect();
+    if addresses.len() > words.len() {
+        words.push("…".into());
+    }
+    words.join(", ")
 }
 
 /// Major number of `/dev/sgN` (Linux's `SCSI_GENERIC_MAJOR`, uapi/linux/major.h).
 const SCSI_GENERIC_MAJOR: u64 = 21;
 
-/// Finds sg nodes. The roots are `/sys` and `/dev`, or a test's imitation of them.
+/// Finds SCSI devices and their sg nodes.
 #[derive(Clone, Debug)]
 pub struct Locator {
     sys: PathBuf,
@@ -93,13 +125,19 @@ impl Default for Locator {
 }
 
 impl Locator {
+    /// The roots are `/sys` and `/dev`, unless a test imitates them.
+    #[must_use]
+    pub fn with_roots(sys: impl Into<PathBuf>, dev: impl Into<PathBuf>) -> Self {
+        Self { sys: sys.into(), dev: dev.into() }
+    }
+
     /// The sg node of the device with this address.
     ///
     /// # Errors
     ///
     /// [`LocateError::NoSuchAddress`], [`LocateError::NoSgNode`].
     pub fn by_address(&self, hctl: Hctl) -> Result<PathBuf, LocateError> {
-        let device = self.sys.join("class/scsi_device").join(hctl.to_string()).join("device");
+        let device = self.device(hctl);
         if !device.exists() {
             return Err(LocateError::NoSuchAddress(hctl));
         }
@@ -140,6 +178,15 @@ impl Locator {
         device.file_name().and_then(|name| name.to_str()?.parse().ok()).ok_or_else(not_scsi)
     }
 
+    /// The sg node of the disk with these numbers of a block device; `path` is for errors.
+    ///
+    /// # Errors
+    ///
+    /// [`LocateError::NotScsi`], [`LocateError::NoSgNode`].
+    pub fn by_block_number(&self, major: u64, minor: u64, path: &Path) -> Result<PathBuf, LocateError> {
+        self.by_number("block", major, minor, path)
+    }
+
     fn by_number(&self, class: &str, major: u64, minor: u64, path: &Path) -> Result<PathBuf, LocateError> {
         let device = self.sys.join("dev").join(class).join(format!("{major}:{minor}")).join("device");
         // A disk of another kind has a `device` too, but no SCSI address in it; a partition has none.
@@ -147,6 +194,10 @@ impl Locator {
             return Err(LocateError::NotScsi(path.into()));
         }
         self.sg_node_of(&device)
+    }
+
+    fn device(&self, hctl: Hctl) -> PathBuf {
+        self.sys.join("class/scsi_device").join(hctl.to_string()).join("device")
     }
 
     fn sg_node_of(&self, device: &Path) -> Result<PathBuf, LocateError> {
@@ -196,7 +247,7 @@ mod tests {
         ] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
-        let locator = Locator { sys: root.join("sys"), dev: "/dev".into() };
+        let locator = Locator::with_roots(root.join("sys"), "/dev");
         (root, locator)
     }
 
@@ -213,13 +264,10 @@ mod tests {
     fn a_node_leads_to_the_sg_node() {
         let (root, locator) = host("node");
         let disk = Path::new("/dev/sdb");
-        assert_eq!(locator.by_number("block", 8, 16, disk).unwrap(), Path::new("/dev/sg4"));
+        assert_eq!(locator.by_block_number(8, 16, disk).unwrap(), Path::new("/dev/sg4"));
+        assert!(matches!(locator.by_block_number(8, 17, disk), Err(LocateError::NotScsi(_))), "a partition");
         assert!(
-            matches!(locator.by_number("block", 8, 17, disk), Err(LocateError::NotScsi(_))),
-            "a partition"
-        );
-        assert!(
-            matches!(locator.by_number("block", 254, 0, disk), Err(LocateError::NotScsi(_))),
+            matches!(locator.by_block_number(254, 0, disk), Err(LocateError::NotScsi(_))),
             "a virtio disk"
         );
         fs::remove_dir_all(root).unwrap();
