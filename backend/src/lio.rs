@@ -4,7 +4,7 @@
 //! file `info` says what is behind it (`show_configfs_dev_params` in the kernel's drivers/target/target_core_{pscsi,iblock,file}.c);
 //! its `control` can only be written. The directory `xen-pvscsi` is there as long as the module xen-scsiback is, beside which
 //! nobody serves ([`refuse_beside_kernel`](crate::serve::refuse_beside_kernel)). So an export is seen by what looks a name up
-//! before the change from one backend to the other, and tells what to write for the time after it.
+//! before the change from one backend to the other; afterwards LIO's saved configuration still tells what it was ([`saved`]).
 //!
 //! A backstore that is exported is always enabled: LIO links no other, refuses any write to `enable` but 1, and a link keeps its
 //! target from being removed. An enabled backstore of kind pscsi on a disk, or of kind iblock, holds the disk for itself. Our
@@ -298,5 +298,6 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+pub mod saved;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -10,6 +10,7 @@ use pvscsi_sg::disk::{
 };
 use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice, Wwn};
 
+use crate::lio::saved::{Saved, SavedError};
 use crate::lio::{Backing, Export, Lio, LioError};
 use crate::options::Options;
 
@@ -24,7 +25,7 @@ pub enum PDev {
     Wwn(Wwn),
     /// `serial:TEXT`: the SCSI device with this unit serial number.
     Serial(String),
-    /// `naa.HEX:LUN`: what LIO exports under this name; without such an export, the SCSI device with this world wide name and
+    /// `naa.HEX:LUN`: what LIO exports under this name, or did by its saved configuration; otherwise the SCSI device with this world wide name and
     /// this LUN. A file of LIO's is the same disk as with `file:PATH`.
     Naa(Export),
     /// An emulated disk on a file.
@@ -160,6 +161,17 @@ pub enum PDevOpenError {
     /// LIO has something of this name, which cannot be used.
     #[error(transparent)]
     Lio(#[from] LioError),
+    /// LIO's saved configuration has something of this name, which cannot be used.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    /// LIO's saved configuration has something of this name that is no name of a device.
+    #[error("LIO's saved configuration has {export} as {source}")]
+    SavedName {
+        /// As given.
+        export: Export,
+        /// About the name.
+        source: PDevError,
+    },
     /// LIO has nothing of this name, and no device, or no single one, has it.
     #[error("LIO's xen-pvscsi exports no {export}, and {source}")]
     Naa {
@@ -184,6 +196,7 @@ pub enum PDevOpenError {
 struct Host {
     locator: Locator,
     lio: Lio,
+    saved: Saved,
 }
 
 /// What a name stands for.
@@ -246,7 +259,8 @@ impl PDev {
         }
     }
 
-    fn find(&self, Host { locator, lio }: &Host) -> Result<Found, PDevOpenError> {
+    fn find(&self, host: &Host) -> Result<Found, PDevOpenError> {
+        let Host { locator, lio, saved } = host;
         let address = match self {
             Self::Node(path) => return Ok(Found::Sg(locator.by_path(path)?)),
             Self::File(path) => return Ok(Found::File(path.clone())),
@@ -257,12 +271,27 @@ impl PDev {
             Self::Naa(export) => match lio.find(export, locator)? {
                 Some(Backing::Scsi(hctl)) => hctl,
                 Some(Backing::File(path)) => return Ok(Found::File(path)),
-                None => locator
-                    .by_wwn(&export.wwn, Some(export.lun))
-                    .map_err(|source| PDevOpenError::Naa { export: export.clone(), source })?,
+                None => match saved.find(export)? {
+                    Some(name) => return Self::saved(export, &name)?.find(host),
+                    None => locator
+                        .by_wwn(&export.wwn, Some(export.lun))
+                        .map_err(|source| PDevOpenError::Naa { export: export.clone(), source })?,
+                },
             },
         };
         Ok(Found::Sg(locator.by_address(address)?))
+    }
+
+    /// The device of a saved configuration, which is none that leads there again.
+    fn saved(export: &Export, name: &str) -> Result<Self, PDevOpenError> {
+        match name.parse() {
+            Ok(pdev @ (Self::Address(_) | Self::Node(_) | Self::File(_))) => Ok(pdev),
+            Ok(other) => Err(PDevOpenError::SavedName {
+                export: export.clone(),
+                source: PDevError::Form(other.to_string()),
+            }),
+            Err(source) => Err(PDevOpenError::SavedName { export: export.clone(), source }),
+        }
     }
 }
 

@@ -34,6 +34,26 @@ impl Imitation {
         Lio::with_root(self.target())
     }
 
+    /// LIO's saved configuration, which exports the LUN 0 of each target as this device.
+    pub(crate) fn save(&self, exports: &[(&str, &str)]) {
+        let stores = exports
+            .iter()
+            .enumerate()
+            .map(|(n, (_, dev))| serde_json::json!({ "plugin": "pscsi", "name": n.to_string(), "dev": dev }));
+        let targets = exports.iter().enumerate().map(|(n, (wwn, _))| {
+            let lun = serde_json::json!({ "index": 0, "storage_object": format!("/backstores/pscsi/{n}") });
+            serde_json::json!({ "fabric": "xen-pvscsi", "wwn": wwn, "tpgs": [{ "luns": [lun] }] })
+        });
+        let text = serde_json::json!({
+            "storage_objects": stores.collect::<Vec<_>>(), "targets": targets.collect::<Vec<_>>(),
+        });
+        fs::write(self.saved_path(), text.to_string()).unwrap();
+    }
+
+    pub(crate) fn saved_path(&self) -> PathBuf {
+        self.root.join("saveconfig.json")
+    }
+
     pub(crate) fn target(&self) -> PathBuf {
         self.root.join("config/target")
     }

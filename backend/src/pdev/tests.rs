@@ -111,7 +111,8 @@ fn a_name_gives_the_same_disk_each_time() {
 
 /// What a name leads to on an imitated host, and the address that it gives `p-dev`.
 fn look_up(host: &Imitation, text: &str) -> Result<(Found, Option<String>), String> {
-    let host = Host { locator: host.locator(), lio: host.lio() };
+    let host =
+        Host { locator: host.locator(), lio: host.lio(), saved: Saved::in_files(vec![host.saved_path()]) };
     let p_dev: PDev = text.parse().unwrap();
     let found = p_dev.find(&host).map_err(|error| error.to_string())?;
     Ok((found, p_dev.address_on(&host).unwrap().map(|hctl| hctl.to_string())))
@@ -129,12 +130,14 @@ fn every_form_of_a_name_leads_to_its_device() {
     host.export("naa.6001405a1b2c3d4e/tpgt_1/lun/lun_1", "fileio_0/disk");
     // An export of LIO comes before the device whose own name it borrows.
     host.export("naa.5000c500a0b1c2d3/tpgt_1/lun/lun_1", "pscsi_0/tape");
+    host.save(&[("naa.6001405a1b2c3d4e", "1:1:1:1"), ("naa.6001405a1b2c3d4f", "8:0:2:1")]);
     let sg = |node: &str, address: &str| (Found::Sg(node.into()), Some(address.into()));
     for (text, expected) in [
         ("8:0:2:1", sg("/dev/sg1", "8:0:2:1")),
         ("wwn:0x5000C500A0B1C2D3", sg("/dev/sg1", "8:0:2:1")),
         ("serial:HU19", sg("/dev/sg2", "9:0:0:0")),
         ("naa.6001405a1b2c3d4e:0", sg("/dev/sg2", "9:0:0:0")),
+        ("naa.6001405a1b2c3d4f:0", sg("/dev/sg1", "8:0:2:1")),
         ("naa.6001405a1b2c3d4e:1", (Found::File("/srv/disk.img".into()), None)),
         ("naa.5000c500a0b1c2d3:1", sg("/dev/sg2", "9:0:0:0")),
         ("naa.5000c500a0b1c2d4:0", sg("/dev/sg2", "9:0:0:0")),
@@ -152,6 +155,7 @@ fn a_name_that_leads_nowhere_says_where_to_look() {
     host.device("9:0:0:1", 2, 0, "naa.5000c500a0b1c2d3");
     host.pscsi("pscsi_0/disk", ["8", "0", "2", "1"]);
     host.export("naa.6001405a1b2c3d4e/tpgt_1/lun/lun_0", "pscsi_0/disk");
+    host.save(&[("naa.6001405a1b2c3d40", "naa.6001405a1b2c3d40:0"), ("naa.6001405a1b2c3d41", "tape")]);
     for (text, error) in [
         ("1:0:0:0", "there is no SCSI device 1:0:0:0 on this host"),
         (
@@ -163,6 +167,11 @@ fn a_name_that_leads_nowhere_says_where_to_look() {
         (
             "naa.6001405a1b2c3d4e:0",
             "naa.6001405a1b2c3d4e:0 is LIO's backstore pscsi_0/disk, which holds 8:0:2:1",
+        ),
+        ("naa.6001405a1b2c3d40:0", "LIO's saved configuration has naa.6001405a1b2c3d40:0 as \"naa.6001405"),
+        (
+            "naa.6001405a1b2c3d41:0",
+            "LIO's saved configuration has naa.6001405a1b2c3d41:0 as \"tape\" names no device",
         ),
         (
             "naa.6001405:0",
