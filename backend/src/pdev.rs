@@ -8,7 +8,7 @@ use std::str::FromStr;
 use pvscsi_sg::disk::{
     DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
 };
-use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice};
+use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, SgDevice};
 
 use crate::options::Options;
 
@@ -145,12 +145,18 @@ impl PDev {
     ///
     /// [`PDevOpenError`] says what and where.
     pub fn open(&self, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
+        let unit = self.open_unit(options.read_only)?;
+        Ok(if options.read_only { Box::new(ReadOnly::new(unit)) } else { unit })
+    }
+
+    /// The bare unit. Only a file can be opened for reading only: the sg driver takes commands, reads too, by write(2).
+    fn open_unit(&self, read_only: bool) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
         let locator = Locator::default();
         match self {
             Self::Address(hctl) => Ok(Box::new(SgDevice::open(&locator.by_address(*hctl)?)?)),
             Self::Node(path) => Ok(Box::new(SgDevice::open(&locator.by_path(path)?)?)),
             Self::File(path) => {
-                let disk = self.disk(Medium::open_file(path, options.read_only)?);
+                let disk = self.disk(Medium::open_file(path, read_only)?);
                 Ok(Box::new(ThreadedDisk::start(disk).map_err(PDevOpenError::Thread)?))
             }
             Self::Ram(bytes) => Ok(Box::new(self.disk(Medium::ram(*bytes)?))),
