@@ -8,7 +8,7 @@ use std::fmt;
 pub struct Options {
     /// `feature-host`: all commands go to the device (Xen's io/vscsiif.h). A whole vhost has it or has it not.
     pub feature_host: bool,
-    /// `ro`: nothing can be written.
+    /// `ro`: nothing can be written ([`ReadOnly`](pvscsi_sg::ReadOnly)).
     pub read_only: bool,
     /// `shared`: other guests may have the same device.
     pub shared: bool,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use pvscsi_sg::disk::{
     DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
 };
-use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, SgDevice, Wwn};
+use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, SgDevice, Wwn};
 
 use crate::lio::saved::{Saved, SavedError};
 use crate::lio::{Backing, Export, Lio, LioError};
@@ -25,8 +25,8 @@ pub enum PDev {
     Wwn(Wwn),
     /// `serial:TEXT`: the SCSI device with this unit serial number.
     Serial(String),
-    /// `naa.HEX:LUN`: what LIO exports under this name, or did by its saved configuration; otherwise the SCSI device with this world wide name and
-    /// this LUN. A file of LIO's is the same disk as with `file:PATH`.
+    /// `naa.HEX:LUN`: what LIO exports under this name, or did by its saved configuration; otherwise the SCSI device with this world
+    /// wide name and this LUN. A file of LIO's is the same disk as with `file:PATH`.
     Naa(Export),
     /// An emulated disk on a file.
     File(PathBuf),
@@ -232,10 +232,16 @@ impl PDev {
     ///
     /// [`PDevOpenError`] says what and where.
     pub fn open(&self, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
+        let unit = self.open_unit(options.read_only)?;
+        Ok(if options.read_only { Box::new(ReadOnly::new(unit)) } else { unit })
+    }
+
+    /// The bare unit. Only a file can be opened for reading only: the sg driver takes commands, reads too, by write(2).
+    fn open_unit(&self, read_only: bool) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
         match self.find(&Host::default())? {
             Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
             Found::File(path) => {
-                let medium = Medium::open_file(&path, options.read_only)?;
+                let medium = Medium::open_file(&path, read_only)?;
                 let disk = ThreadedDisk::start(disk(&Self::File(path), medium));
                 Ok(Box::new(disk.map_err(PDevOpenError::Thread)?))
             }

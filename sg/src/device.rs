@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
+use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, buffer_len};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
 use crate::sys::sg_io::{SG_INFO_DIRECT_IO, SG_INFO_DIRECT_IO_MASK, SgIoHdr};
@@ -172,10 +172,6 @@ impl LogicalUnit for SgDevice {
     fn device_type(&self) -> u8 {
         self.device_type
     }
-}
-
-fn buffer_len(buffer: Option<&pvscsi_guestmem::Buffer>) -> u32 {
-    buffer.map_or(0, |buffer| u32::try_from(buffer.len()).unwrap_or(u32::MAX))
 }
 
 /// The completion, and whether its data was copied by the driver.

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows Xen: a [`LogicalUnit`] takes a [`Command`] with its memory, and a [`Completion`] brings the
 //! outcome and the memory back. [`SgDevice`] passes commands to a device behind `/dev/sgN`; [`disk::EmulatedDisk`] answers
-//! them from a file or from memory. All of them work on one [`Reactor`] per worker.
+//! them from a file or from memory; [`ReadOnly`] lets nothing be written through either. All of them work on one [`Reactor`] per worker.
 #![cfg_attr(
     not(test),
     deny(
@@ -20,6 +20,7 @@ pub mod disk;
 mod locate;
 mod logical_unit;
 mod reactor;
+mod read_only;
 pub mod scsi;
 pub mod sys;
 mod vpd;
@@ -29,5 +30,6 @@ pub use device::{OpenError, SgDevice};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
 pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
+pub use read_only::ReadOnly;
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
 pub use wwn::{NotWwn, Wwn};

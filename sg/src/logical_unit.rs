@@ -40,6 +40,11 @@ pub struct Completion {
     pub buffer: Option<Buffer>,
 }
 
+/// Bytes of a command's buffer.
+pub(crate) fn buffer_len(buffer: Option<&Buffer>) -> u32 {
+    buffer.map_or(0, |buffer| u32::try_from(buffer.len()).unwrap_or(u32::MAX))
+}
+
 /// Resets a device; see [`LogicalUnit::resetter`].
 pub type ResetJob = Box<dyn FnOnce() -> io::Result<()> + Send>;
 

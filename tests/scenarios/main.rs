@@ -14,6 +14,7 @@ mod io;
 mod lifecycle;
 mod overdue;
 mod raw_guest;
+mod read_only;
 mod scripted_lun;
 mod threads;
 mod vhost;

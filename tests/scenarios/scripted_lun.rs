@@ -19,8 +19,8 @@ pub const FAIL_HALFWAY: [u8; 6] = [0xc3, 0, 0, 0, 0, 0];
 /// Is held.
 pub const HOLD: [u8; 6] = [0xc2, 0, 0, 0, 0, 0];
 
-/// What the unit fills buffers with.
-pub const FILLING: u8 = 0xdd;
+/// What the unit fills buffers with. Bit 7 is not set, so that a write protection shows.
+pub const FILLING: u8 = 0x5d;
 
 /// What both ends know.
 #[derive(Default)]
@@ -80,6 +80,7 @@ impl Remote {
 }
 
 struct ScriptedLun {
+    device_type: u8,
     shared: Arc<Mutex<Shared>>,
     bell: Bell,
     owner: u32,
@@ -87,11 +88,17 @@ struct ScriptedLun {
     held: VecDeque<Command>,
 }
 
-/// Makes one.
+/// Makes one that is a disk.
 pub fn scripted_lun() -> (Box<dyn LogicalUnit>, Remote) {
+    scripted_device(0x00)
+}
+
+/// Makes one of a peripheral device type.
+pub fn scripted_device(device_type: u8) -> (Box<dyn LogicalUnit>, Remote) {
     let (shared, bell) = (Arc::default(), Bell::new().unwrap());
     let remote = Remote { shared: Arc::clone(&shared), bell: bell.clone() };
-    (Box::new(ScriptedLun { shared, bell, owner: 0, listening: false, held: VecDeque::new() }), remote)
+    let held = VecDeque::new();
+    (Box::new(ScriptedLun { device_type, shared, bell, owner: 0, listening: false, held }), remote)
 }
 
 /// GOOD, with the first half of the buffer filled.
@@ -171,6 +178,6 @@ impl LogicalUnit for ScriptedLun {
     }
 
     fn device_type(&self) -> u8 {
-        0
+        self.device_type
     }
 }

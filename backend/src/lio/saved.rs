@@ -215,7 +215,8 @@ mod tests {
             assert!(error.contains(store) && error.contains("pvscsi-saved-memory"), "{error}");
         }
         std::fs::remove_file(&memory.0[1]).unwrap();
-        for text in ["", "true", "{\"targets\": 1}", "{\"targets\": [{\"fabric\": \"xen-pvscsi\"}]}", "\u{0}"] {
+        for text in ["", "true", "{\"targets\": 1}", "{\"targets\": [{\"fabric\": \"xen-pvscsi\"}]}", "\u{0}"]
+        {
             let broken = saved("broken", text);
             let error = find(&broken, "naa.6001405a1b2c3d4e:0").unwrap_err().to_string();
             assert!(error.contains("is no saved configuration of LIO"), "{text:?}: {error}");

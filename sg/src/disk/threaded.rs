@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{DEVICE_TYPE, EmulatedDisk};
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
+use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, buffer_len};
 use crate::reactor::{Event, Reactor, Token};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
 
@@ -87,7 +87,7 @@ impl LogicalUnit for ThreadedDisk {
         match sent {
             Ok(()) => self.under_way = self.under_way.saturating_add(1),
             Err(TrySendError::Full(Command { tag, buffer, .. })) => {
-                let residual = buffer.as_ref().map_or(0, |b| u32::try_from(b.len()).unwrap_or(u32::MAX));
+                let residual = buffer_len(buffer.as_ref());
                 let (host, status) = (HostStatus::OK, SamStatus::TASK_SET_FULL);
                 let outcome = Outcome { host, status, sense: Sense::NONE, residual };
                 done.push(Completion { tag, outcome, buffer });

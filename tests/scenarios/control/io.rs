@@ -23,13 +23,19 @@ pub fn read(nexus: Nexus) -> ScsiCall {
     transfer(nexus, 0x28, DIRECTION_FROM_DEVICE, buffer)
 }
 
-/// Writes to a unit, and reads it back.
-pub fn check_io(host: &mut Host, nexus: Nexus) {
+/// A WRITE to the unit, of bytes that tell which one it is.
+pub fn write(nexus: Nexus) -> ScsiCall {
     let data: Vec<u8> = (0..u32::from(BLOCKS) * 512).map(|i| (i * 7 + u32::from(nexus.lun)) as u8).collect();
     let buffer = GuestBuffer::contiguous(512, data.len());
     buffer.write(&data);
-    let written =
-        host.execute(transfer(nexus, 0x2a, DIRECTION_TO_DEVICE, buffer)).expect("WRITE is answered");
+    transfer(nexus, 0x2a, DIRECTION_TO_DEVICE, buffer)
+}
+
+/// Writes to a unit, and reads it back.
+pub fn check_io(host: &mut Host, nexus: Nexus) {
+    let call = write(nexus);
+    let data = call.buffer.to_vec();
+    let written = host.execute(call).expect("WRITE is answered");
     assert_eq!((written.rslt, written.residual), (0, 0), "WRITE to {nexus:?}");
     let reply = host.execute(read(nexus)).expect("READ is answered");
     assert_eq!((reply.rslt, reply.residual), (0, 0), "READ from {nexus:?}");

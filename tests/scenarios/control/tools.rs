@@ -11,7 +11,7 @@ use pvscsi_backend::toolstack::spec::DeviceSpec;
 use pvscsi_backend::toolstack::{Attached, ToolError, Toolstack};
 use pvscsi_xen::xenstore::{Nodes, Xenstore};
 
-use super::io::nexus;
+use super::io::{nexus, read, read_result, write};
 use super::machine::DOM0;
 use super::{Dev, Machine, check_io};
 
@@ -292,4 +292,20 @@ fn suses_toolstack_attaches_a_hundred_times() {
         // It has to hear of that before the next comes.
         machine.guest().step();
     }
+}
+
+#[test]
+fn a_device_attached_with_ro_is_read_and_not_written() {
+    let mut machine = Machine::new();
+    assert_eq!(attach(&mut machine, "ram:1M,0:0:0:0,ro").unwrap(), Attached::InUse);
+    assert_eq!(attach(&mut machine, "ram:1M,0:0:0:1,shared").unwrap(), Attached::InUse);
+    assert_eq!(machine.value("0/vscsi-devs/dev-0/options"), "ro");
+    check_io(machine.guest().host(0), nexus(1));
+    let host = machine.guest().host(0);
+    assert_eq!(read_result(host, nexus(0)), 0);
+    let refused = host.execute(write(nexus(0))).expect("WRITE is answered");
+    // CHECK CONDITION; DATA PROTECT, WRITE PROTECTED.
+    assert_eq!((refused.rslt, refused.residual), (2, 4096));
+    assert_eq!((refused.sense[2], refused.sense[12], refused.sense[13]), (0x07, 0x27, 0x00));
+    assert_eq!(host.execute(read(nexus(0))).expect("READ is answered").data.to_vec(), [0; 4096]);
 }
