@@ -13,6 +13,7 @@ mod machine;
 mod neighbours;
 mod process;
 mod raw;
+mod shared;
 mod texts;
 mod tools;
 mod toolstack;
