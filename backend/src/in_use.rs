@@ -66,13 +66,15 @@ pub struct Holder {
 
 impl Holder {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        // Names of volumes and of directories are anybody's; what could forge a line of a log is shown as its number.
-        let plain = |text: String| {
-            let shown = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() };
-            text.chars().map(shown).collect()
-        };
-        Self { what: plain(what.into()), remedy: plain(remedy.into()) }
+        Self { what: harmless(what), remedy: harmless(remedy) }
     }
+}
+
+/// Names of volumes and of directories are anybody's: what could forge a line of a log is shown as its number.
+pub(crate) fn harmless(text: impl Into<String>) -> String {
+    let text = text.into();
+    let shown = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 impl fmt::Display for Holder {
@@ -113,7 +115,7 @@ fn open_alone(node: &Path) -> io::Result<()> {
 }
 
 impl Host {
-    /// Below `root`; for tests, and for those who look at a host's tree from elsewhere.
+    /// Of the trees below `root`.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), ..Self::default() }
@@ -166,8 +168,7 @@ impl Host {
     }
 
     /// The name of the block device: sda, sr0.
-    #[must_use]
-    pub fn disk(&self, hctl: Hctl) -> Option<String> {
+    pub(crate) fn disk(&self, hctl: Hctl) -> Option<String> {
         self.names(&format!("{}/block", device(hctl))).into_iter().next()
     }
 
@@ -181,18 +182,18 @@ impl Host {
         Some(Identity::Scsi(entry.file_name().to_str()?.parse().ok()?))
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.root.join(below)
     }
 
     /// The text of a file without the line's end.
-    fn read(&self, below: &str) -> Option<String> {
+    pub(crate) fn read(&self, below: &str) -> Option<String> {
         let bytes = fs::read(self.path(below)).ok()?;
         Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
     }
 
     /// What is in a directory, in order.
-    fn names(&self, below: &str) -> Vec<String> {
+    pub(crate) fn names(&self, below: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(below)).into_iter().flatten().flatten();
         let mut names: Vec<String> =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -202,7 +203,7 @@ impl Host {
 }
 
 /// The directory of a SCSI device.
-fn device(hctl: Hctl) -> String {
+pub(crate) fn device(hctl: Hctl) -> String {
     format!("sys/class/scsi_device/{hctl}/device")
 }
 

@@ -15,6 +15,7 @@
     )
 )]
 
+pub mod check;
 pub mod control;
 mod data;
 pub mod demo;

@@ -63,8 +63,7 @@ impl Host {
     }
 
     /// The names of all nodes of a device, partitions included.
-    #[must_use]
-    pub fn nodes(&self, hctl: Hctl) -> Vec<String> {
+    pub(crate) fn nodes(&self, hctl: Hctl) -> Vec<String> {
         let device = device(hctl);
         let mut nodes: Vec<String> =
             CLASSES.iter().flat_map(|class| self.names(&format!("{device}/{class}"))).collect();

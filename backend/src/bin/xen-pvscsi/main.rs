@@ -57,6 +57,12 @@ enum Verb {
     /// States are those of xenbus: 1 initialising, 2 waiting for the guest, 3 offered to it, 4 in use, 5 closing, 6 closed,
     /// 7 and 8 changing.
     List(tools::List),
+    /// Say whether this host is ready, or whether a guest can have a device; changes nothing
+    ///
+    /// Without a device: Xen, its devices, xenstore, the drivers. With one: what it is, who has it, what it can take. Each line
+    /// says ok, note or problem, and what helps. The exit status is 0 when nothing is in the way, 1 when something is, 2 when the
+    /// command line is wrong.
+    Check(tools::Check),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
@@ -112,6 +118,7 @@ fn main() -> ExitCode {
         Verb::Attach(arguments) => tools::attach(&arguments),
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
+        Verb::Check(arguments) => tools::check(&arguments),
         Verb::Demo(options) => ended(demo::run(&options)),
     }
 }
