@@ -154,7 +154,7 @@ impl Host {
             format!(
                 "something on this host has claimed /dev/{disk} and does not say what it is (ZFS, another container's mount?)"
             ),
-            format!("lsblk /dev/{disk} and fuser -v /dev/{disk} may show it"),
+            format!("find it with lsblk /dev/{disk} or fuser -v /dev/{disk}, and stop it"),
         )]
     }
 
