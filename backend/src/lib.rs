@@ -15,10 +15,12 @@
     )
 )]
 
+pub mod check;
 pub mod control;
 mod data;
 pub mod demo;
 mod emulate;
+pub mod in_use;
 pub mod limits;
 pub mod lio;
 pub mod log_limit;

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::control::Bell;
 use crate::toolstack;
 use crate::toolstack::reboot::Belongings;
-use crate::vhost::{Context, Platform, Presence, Vhost};
+use crate::vhost::{Context, Holdings, Platform, Presence, Vhost};
 
 /// How long frontends may take to let go when the process is told to end.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -113,7 +113,7 @@ impl Server {
         store.watch(&format!("backend/vscsi/{domid}"), "backend")?;
         store.watch("@releaseDomain", "domains")?;
         let bell = Bell::new().map_err(system("making an eventfd"))?;
-        let context = Context { domid, store, platform, bell };
+        let context = Context { domid, store, platform, bell, holdings: Holdings::default() };
         Ok(Self { context, vhosts: BTreeMap::new(), vm, left: None, end_by: None })
     }
 

@@ -43,6 +43,14 @@ pub enum ToolError {
         /// Why.
         source: PDevOpenError,
     },
+    /// Somebody else has the device.
+    #[error("{name} is in use: {by}")]
+    InUse {
+        /// As given.
+        name: String,
+        /// Who, and what helps.
+        by: String,
+    },
     /// The address is in use.
     #[error("vdev {vdev} is taken by {by}")]
     Taken {

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use pvscsi_ring::BackRing;
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
-use pvscsi_ring::{BackRing, Nexus};
 use pvscsi_sg::ReactorKind;
 use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
 use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
@@ -21,8 +21,11 @@ use crate::worker::Connection;
 use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
 
 mod devices;
+mod holdings;
 mod nodes;
 
+pub use holdings::Holdings;
+use holdings::Served;
 use nodes::{
     drop_error, einval, is_of_request, not_fatal, read_optional, replace, shorten, state_of, write_if_there,
 };
@@ -61,6 +64,8 @@ pub struct Context {
     pub platform: Platform,
     /// Rings when a worker has news.
     pub bell: Bell,
+    /// The devices of the guest.
+    pub holdings: Holdings,
 }
 
 /// One backend directory.
@@ -77,7 +82,7 @@ pub struct Vhost {
     /// What the next worker begins with.
     ready: Option<Connection>,
     /// `dev-N` of each unit that the worker serves.
-    served: HashMap<String, Nexus>,
+    served: HashMap<String, Served>,
     /// The process ends: who lets go now is not waited for anew.
     ending: bool,
     /// When a frontend that closed because we did is waited for anew.

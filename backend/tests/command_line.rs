@@ -33,6 +33,7 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["attach", "guest1", "/dev/sda", "0:0:0:0,rw"], 2, &["option \"rw\""]);
     refused(&["attach", "guest1", "/dev/sda", "0:0:0:0", "rw"], 2, &["option \"rw\""]);
     refused(&["detach", "guest1", "0:0:0"], 2, &["'0:0:0'", "VDEV"]);
+    refused(&["check", "--host"], 2, &["'--host'"]);
     refused(&["server"], 2, &["'server'"]);
     refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);
     refused(&["demo", "--size", "1k"], 2, &["'1k'", "16M"]);
@@ -49,6 +50,28 @@ fn a_host_without_xenstore_is_one_line_and_status_1() {
     ] {
         refused(verb, 1, &["/no/such/xenstored", "xenstored run", "XENSTORED_PATH"]);
     }
+}
+
+/// Here there is no xenstore, so something is in the way wherever this runs; memory is in nobody's.
+#[test]
+fn check_says_what_is_in_the_way_and_nothing_else() {
+    let check = |arguments: &[&str]| {
+        let output = run(&[&["check"], arguments].concat());
+        assert!(output.stderr.is_empty(), "{arguments:?}");
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, text) = check(&[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("xenstore") && text.contains("/no/such/xenstored"), "{text}");
+    assert!(text.lines().all(|line| !line.starts_with("xenstore") || line.contains(" problem ")), "{text}");
+    let (status, text) = check(&["ram:64M", "0:0:0:0", "ro"]);
+    assert_eq!((status, text.lines().last()), (Some(0), Some("nothing is in the way")), "{text}");
+    let (status, text) = check(&["sda", "0:0:0", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &json["fits"]), (Some(1), &false.into()), "{text}");
+    let topics: Vec<_> =
+        json["facts"].as_array().unwrap().iter().map(|fact| fact["topic"].as_str().unwrap()).collect();
+    assert_eq!(topics, ["name", "vdev"]);
 }
 
 #[test]

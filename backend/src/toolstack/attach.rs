@@ -8,6 +8,8 @@ use pvscsi_xen::xenstore::{self, Access, Nodes, Permission, Transaction};
 use super::spec::DeviceSpec;
 use super::tree::{self, Vhost};
 use super::{ToolError, Toolstack};
+use crate::in_use::guests::{Guests, Whose};
+use crate::in_use::{self, Host, Identity};
 use crate::options::Options;
 use crate::xenbus::XenbusState;
 
@@ -48,14 +50,38 @@ impl Toolstack<'_> {
             Some(address) => address.to_string(),
             None => spec.name.clone(),
         };
+        let identity = Identity::of(&spec.pdev).map_err(device)?;
+        if let Some(identity) = &identity {
+            self.refuse_held(spec, identity)?;
+        }
         self.wait_until_ready(domid, spec.vdev.host)?;
         let own = self.own;
-        let written = self.store.transaction(|tx| write(tx, own, domid, spec, &p_dev))??;
+        let written = self.store.transaction(|tx| {
+            if let Some(identity) = &identity {
+                // In the transaction, so that of two that attach it at the same time one sees the other.
+                let mut guests = Guests::default();
+                guests.read_vscsi(tx, Whose::All)?;
+                if let Some(holder) = guests.holder(tx, identity, spec.options.shared)? {
+                    return Ok(Err(in_use(spec, &holder.to_string())));
+                }
+            }
+            write(tx, own, domid, spec, &p_dev)
+        })??;
         let come = self.watch_it_come(domid, &written, &spec.name);
         if come.is_err() {
             self.undo(domid, &written)?;
         }
         come
+    }
+
+    /// Refuses what this host uses itself, and what is a block device of a guest.
+    fn refuse_held(&mut self, spec: &DeviceSpec, device: &Identity) -> Result<(), ToolError> {
+        let host = Host::default();
+        let mut holders = host.holders(device);
+        let mut guests = Guests::default();
+        guests.read_block(&mut self.store, &host)?;
+        holders.extend(guests.holder(&mut self.store, device, spec.options.shared)?);
+        if holders.is_empty() { Ok(()) } else { Err(in_use(spec, &in_use::list(&holders))) }
     }
 
     /// A vhost that is about to connect, or to change, gets the time for it.
@@ -133,6 +159,10 @@ impl Toolstack<'_> {
         })?;
         if served { self.detach_node(domid, written.vhost, &written.node, self.patience) } else { Ok(()) }
     }
+}
+
+fn in_use(spec: &DeviceSpec, by: &str) -> ToolError {
+    ToolError::InUse { name: spec.name.clone(), by: by.to_owned() }
 }
 
 /// States in which a vhost can be given a device.

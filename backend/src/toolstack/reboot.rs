@@ -11,9 +11,6 @@ use super::tree::{self, Device, Vhost};
 use super::{ToolError, Toolstack};
 use crate::options::Options;
 
-/// How long a guest that is gone may take to come back. xl rests for two seconds, and makes the new domain's nodes first of all.
-const RETURN: Duration = Duration::from_secs(30);
-
 /// What a guest that is gone had from us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Belongings {
@@ -54,14 +51,19 @@ fn spec_of(vhost: &Vhost, device: &Device) -> Option<DeviceSpec> {
 }
 
 impl Toolstack<'_> {
-    /// Waits for the guest to come back as another domain, and attaches its devices to that. A device that cannot be had is
+    /// Waits for the guest to come back as another domain (xl rests for two seconds first), and attaches its devices to that. A device that cannot be had is
     /// logged and left out. `None` when the guest does not come, or comes with vhosts of its own.
     ///
     /// # Errors
     ///
     /// Failures of xenstore, and [`ToolError::Interrupted`].
-    pub fn follow(&mut self, gone: DomId, belongings: &Belongings) -> Result<Option<DomId>, ToolError> {
-        let back = self.until("@introduceDomain", RETURN, |store| {
+    pub fn follow(
+        &mut self,
+        gone: DomId,
+        belongings: &Belongings,
+        patience: Duration,
+    ) -> Result<Option<DomId>, ToolError> {
+        let back = self.until("@introduceDomain", patience, |store| {
             for id in store.list("/local/domain")? {
                 let Ok(id) = id.parse() else { continue };
                 if DomId(id) != gone && tree::text(store, &tree::vm(DomId(id)))? == belongings.vm {

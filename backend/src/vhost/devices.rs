@@ -1,11 +1,13 @@
 //! The devices of a vhost: `vscsi-devs/dev-N` in the backend's directory.
 
-use pvscsi_ring::Nexus;
 use pvscsi_sg::LogicalUnit;
 use pvscsi_xen::xenstore::{self, Nodes};
 
+use super::holdings::{Held, Served};
 use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
 use super::{Context, Fault, Trouble, Vhost, fault};
+use crate::in_use::Identity;
+use crate::in_use::guests::Guests;
 use crate::options::Options;
 use crate::pdev::PDev;
 use crate::vdev::{VDev, VDevError};
@@ -20,6 +22,7 @@ impl Vhost {
             names => names?,
         };
         self.drop_old_errors(context, &devices, &names)?;
+        let (mut others, mut added) = (None, Vec::new());
         for name in names {
             let path = format!("{devices}/{name}");
             let Some(Frontend::State(state)) = state_of(&mut context.store, &format!("{path}/state"))? else {
@@ -28,18 +31,36 @@ impl Vhost {
             match dev_step(state, self.served.contains_key(&name)) {
                 DevStep::Rest => {}
                 DevStep::Add => {
-                    let outcome = self.add(context, &name, &path);
-                    let reached = self.settle(context, &path, outcome, XenbusState::Initialised)?;
-                    if !reached && let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus)?;
+                    let outcome = self.add(context, &name, &path, &mut others);
+                    if self.settle(context, &path, outcome, XenbusState::Initialised)? {
+                        added.push((name, path));
+                    } else {
+                        self.drop_unit(&name)?;
                     }
                 }
                 DevStep::Remove => {
-                    if let Some(nexus) = self.served.remove(&name) {
-                        self.drop_unit(nexus)?;
-                    }
+                    self.drop_unit(&name)?;
                     self.settle(context, &path, Ok(()), XenbusState::Closed)?;
                 }
+            }
+        }
+        self.look_again(context, &added)
+    }
+
+    /// Another guest's server may have looked when we did, and seen as little of us. By now our states say what we have, so
+    /// whoever has written last sees the other; both give up when both have.
+    fn look_again(&mut self, context: &mut Context, added: &[(String, String)]) -> Result<(), Trouble> {
+        let held = |name: &String| self.served.get(name).and_then(|served| served.held.clone());
+        let held: Vec<_> = added.iter().filter_map(|(name, path)| Some((name, path, held(name)?))).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let others = context.holdings.others(&mut context.store, context.domid)?;
+        for (name, path, held) in held {
+            if let Some(by) = held.elsewhere(&mut context.store, &others)? {
+                self.drop_unit(name)?;
+                let outcome = fault(format!("{name}: its device is in use: {by}"));
+                self.settle(context, path, outcome, XenbusState::Initialised)?;
             }
         }
         Ok(())
@@ -85,12 +106,18 @@ impl Vhost {
         Ok(state == wanted)
     }
 
-    fn add(&mut self, context: &mut Context, name: &str, path: &str) -> Result<(), Trouble> {
+    fn add(
+        &mut self,
+        context: &mut Context,
+        name: &str,
+        path: &str,
+        others: &mut Option<Guests>,
+    ) -> Result<(), Trouble> {
         let p_dev = self.device_text(context, name, &format!("{path}/p-dev"))?;
         let v_dev = self.device_text(context, name, &format!("{path}/v-dev"))?;
         let VDev { nexus, .. } =
             v_dev.parse().or_else(|why: VDevError| fault(format!("{name}: v-dev {v_dev:?} {why}")))?;
-        if let Some((other, _)) = self.served.iter().find(|(_, served)| **served == nexus) {
+        if let Some((other, _)) = self.served.iter().find(|(_, served)| served.nexus == nexus) {
             return fault(format!("{name}: v-dev {v_dev} is taken by {other}"));
         }
         let p_devname = read_optional(&mut context.store, &format!("{path}/p-devname"))?;
@@ -99,14 +126,25 @@ impl Vhost {
         let options = read_optional(&mut context.store, &format!("{path}/options"))?.unwrap_or_default();
         let options = Options::from_node(&String::from_utf8_lossy(&options))
             .or_else(|error| fault(format!("{name}: {error}")))?;
-        let unit: Box<dyn LogicalUnit> =
-            p_dev.open(options).or_else(|error| fault(format!("{name}: {error}")))?;
+        let broken = |error| Trouble::Fault(Fault(format!("{name}: {error}")));
+        let device = Identity::of(&p_dev).map_err(broken)?;
+        let held = device.map(|device| Held::new(device, options.shared, &v_dev));
+        if let Some(held) = &held {
+            let by = context.holdings.who_has(held, &mut context.store, context.domid, others)?;
+            if !by.is_empty() {
+                return fault(format!("{name}: {p_dev} is in use: {by}"));
+            }
+        }
+        // By the address that was looked at, wherever the name leads meanwhile.
+        let found = if let Some(Identity::Scsi(hctl)) = device { PDev::Address(hctl) } else { p_dev.clone() };
+        let unit: Box<dyn LogicalUnit> = found.open(options).map_err(broken)?;
         match (&self.worker, &mut self.ready) {
             (Some(worker), _) => worker.add(nexus, unit),
             (None, Some(ready)) => ready.luns.push((nexus, unit)),
             (None, None) => return fault(format!("{name}: the vhost is not connected")),
         }
-        self.served.insert(name.to_owned(), nexus);
+        let held = held.map(|held| context.holdings.take(held));
+        self.served.insert(name.to_owned(), Served { nexus, held });
         self.say(&format_args!("{name} is {p_dev} at {v_dev}"));
         Ok(())
     }
@@ -118,8 +156,9 @@ impl Vhost {
         String::from_utf8(value).or_else(|_| fault(format!("{name}: {path} is not text")))
     }
 
-    /// A worker that has ended meanwhile says so here, and nowhere else.
-    fn drop_unit(&mut self, nexus: Nexus) -> Result<(), Trouble> {
+    /// Serves a unit no more, if it was served. A worker that has ended meanwhile says so here, and nowhere else.
+    fn drop_unit(&mut self, name: &str) -> Result<(), Trouble> {
+        let Some(Served { nexus, .. }) = self.served.remove(name) else { return Ok(()) };
         if let Some(ready) = &mut self.ready {
             ready.luns.retain(|(served, _)| *served != nexus);
         }

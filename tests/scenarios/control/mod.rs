@@ -14,6 +14,7 @@ mod neighbours;
 mod process;
 mod raw;
 mod reboot;
+mod shared;
 mod texts;
 mod tools;
 mod toolstack;

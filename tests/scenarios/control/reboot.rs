@@ -9,7 +9,7 @@ use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{Nodes, Xenstore};
 
 use super::io::{check_io, nexus};
-use super::machine::DOM0;
+use super::machine::{DOM0, TIME_LIMIT};
 use super::tools::{attach, run};
 use super::{Dev, Machine};
 
@@ -30,7 +30,7 @@ fn come_back(gone: &Machine) -> Machine {
 }
 
 fn follow(back: &mut Machine, gone: DomId, belongings: &Belongings) -> Option<DomId> {
-    run(back, |tools, _| tools.follow(gone, belongings)).unwrap()
+    run(back, |tools, _| tools.follow(gone, belongings, TIME_LIMIT)).unwrap()
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_guest_that_stays_away_is_waited_for_until_somebody_says_stop() {
     let stop = EventFd::new().unwrap();
     stop.write(1).unwrap();
     let store = Xenstore::from_stream(machine.store.connect(DOM0)).unwrap();
-    let ended = Toolstack::new(store, stop.as_fd()).unwrap().follow(machine.domid, &belongings);
+    let ended = Toolstack::new(store, stop.as_fd()).unwrap().follow(machine.domid, &belongings, TIME_LIMIT);
     assert!(matches!(ended, Err(ToolError::Interrupted)), "{ended:?}");
     assert_eq!(other.value("0/state"), "", "another guest is not it");
 }

@@ -15,7 +15,7 @@ use super::io::{nexus, read, read_result, write};
 use super::machine::DOM0;
 use super::{Dev, Machine, check_io};
 
-fn spec(text: &str) -> DeviceSpec {
+pub(super) fn spec(text: &str) -> DeviceSpec {
     text.parse().unwrap()
 }
 
@@ -40,12 +40,12 @@ pub fn attach(machine: &mut Machine, text: &str) -> Result<Attached, ToolError> 
     run(machine, |tools, domid| tools.attach(domid, &spec(text)))
 }
 
-fn detach(machine: &mut Machine, vdev: &str) -> Result<(), ToolError> {
+pub(super) fn detach(machine: &mut Machine, vdev: &str) -> Result<(), ToolError> {
     run(machine, |tools, domid| tools.detach(domid, vdev.parse().unwrap(), false))
 }
 
 /// All nodes of a guest's vscsi devices, with "D" for its number.
-fn nodes(machine: &Machine) -> Vec<String> {
+pub(super) fn nodes(machine: &Machine) -> Vec<String> {
     let domid = machine.domid.to_string();
     let about = |path: &String| path.contains("vscsi") && path.contains(&format!("/{domid}"));
     let dump = machine.store.dump().into_iter().filter(|(path, _)| about(path));

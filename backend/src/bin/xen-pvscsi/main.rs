@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
@@ -40,7 +41,7 @@ struct Cli {
 enum Verb {
     /// Serve all vscsi devices of one guest, until the guest is gone
     ///
-    /// A guest that reboots gets the devices back that xen-pvscsi has attached: the process waits for half a minute for it.
+    /// A guest that reboots gets the devices back that xen-pvscsi has attached to it: the process waits for it (see --follow).
     ///
     /// Runs in the foreground. SIGTERM and SIGINT tell the guest that its devices go, wait a few seconds for it to let go of
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
@@ -60,6 +61,12 @@ enum Verb {
     /// States are those of xenbus: 1 initialising, 2 waiting for the guest, 3 offered to it, 4 in use, 5 closing, 6 closed,
     /// 7 and 8 changing.
     List(tools::List),
+    /// Say whether this host is ready, or whether a guest can have a device; changes nothing
+    ///
+    /// Without a device: Xen, its devices, xenstore, the drivers. With one: what it is, who has it, what it can take. Each line
+    /// says ok, note or problem, and what helps. The exit status is 0 when nothing is in the way, 1 when something is, 2 when the
+    /// command line is wrong.
+    Check(tools::Check),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
@@ -78,6 +85,9 @@ struct Serve {
     /// a guest that sends one counts instead, and ten seconds more.
     #[arg(long, value_name = "CLASS=SECONDS")]
     timeout: Vec<ClassLimit>,
+    /// How long to wait for a guest that is gone: if it comes back, it gets its devices again; 0 for not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    follow: u16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -115,6 +125,7 @@ fn main() -> ExitCode {
         Verb::Attach(arguments) => tools::attach(&arguments),
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
+        Verb::Check(arguments) => tools::check(&arguments),
         Verb::Demo(options) => ended(demo::run(&options)),
     }
 }
@@ -170,10 +181,13 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     // Only systemd listens, and only where it started us.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     server.run(signals.as_fd())?;
-    if let Some(belongings) = server.belongings() {
+    let patience = Duration::from_secs(arguments.follow.into());
+    if let Some(belongings) = server.belongings()
+        && !patience.is_zero()
+    {
         drop(server);
         match Toolstack::new(Xenstore::open()?, signals.as_fd())
-            .and_then(|mut tools| tools.follow(domid, &belongings))
+            .and_then(|mut tools| tools.follow(domid, &belongings, patience))
         {
             Ok(_) | Err(ToolError::Interrupted) => {}
             Err(error) => warn!("the devices of domain {domid} do not follow it: {error}"),

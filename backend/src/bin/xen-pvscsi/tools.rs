@@ -1,10 +1,11 @@
-//! The verbs of the toolstack: attach, detach, list.
+//! The verbs of the toolstack: attach, detach, list, check.
 
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Args;
+use pvscsi_backend::check::Machine;
 use pvscsi_backend::toolstack::list::{json, table};
 use pvscsi_backend::toolstack::spec::DeviceSpec;
 use pvscsi_backend::toolstack::{Attached, ToolError, Toolstack};
@@ -41,6 +42,19 @@ pub struct Detach {
 pub struct List {
     /// Guests, by number or name; all that have devices, when there are none
     domains: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The device, as attach takes it; without one, this host
+    pdev: Option<String>,
+    /// Where the guest is to see it, and options behind commas
+    vdev: Option<String>,
+    /// The same options, as attach takes them
+    options: Vec<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -111,6 +125,24 @@ pub fn list(arguments: &List) -> ExitCode {
         }
         Ok(())
     })
+}
+
+pub fn check(arguments: &Check) -> ExitCode {
+    let Check { pdev, vdev, options, json } = arguments;
+    let mut machine = Machine::here();
+    let report = match pdev {
+        None => machine.host(),
+        Some(_) => {
+            let words: Vec<&str> = pdev.iter().chain(vdev).chain(options).map(String::as_str).collect();
+            machine.device(&words.join(","))
+        }
+    };
+    if *json {
+        say(&format!("{:#}\n", report.json()))
+    } else {
+        say(&report.text())
+    }
+    if report.fits() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn say(text: &str) {
