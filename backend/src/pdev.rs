@@ -249,7 +249,7 @@ impl PDev {
         }
     }
 
-    /// The address that a SCSI device has now; `None` for an emulated disk.
+    /// The address that a SCSI device has now; `None` for an emulated disk. An address is itself, whether anything is there or not.
     ///
     /// # Errors
     ///
@@ -259,6 +259,9 @@ impl PDev {
     }
 
     fn address_on(&self, host: &Host) -> Result<Option<Hctl>, PDevOpenError> {
+        if let Self::Address(hctl) = self {
+            return Ok(Some(*hctl));
+        }
         match self.find(host)? {
             Found::Sg(node) => Ok(Some(host.locator.address_of(&node)?)),
             Found::File(_) | Found::Ram(_) => Ok(None),
