@@ -222,6 +222,8 @@ mod tests {
             assert!(error.contains("is no saved configuration of LIO"), "{text:?}: {error}");
             std::fs::remove_file(&broken.0[1]).unwrap();
         }
-        assert_eq!(find(&saved("empty", "{}"), "naa.6001405a1b2c3d4e:0").unwrap(), None);
+        let empty = saved("empty", "{}");
+        assert_eq!(find(&empty, "naa.6001405a1b2c3d4e:0").unwrap(), None);
+        std::fs::remove_file(&empty.0[1]).unwrap();
     }
 }
