@@ -15,6 +15,7 @@ use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
 
 mod attach;
+pub mod config;
 mod detach;
 pub mod list;
 pub mod spec;
