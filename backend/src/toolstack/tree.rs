@@ -46,6 +46,8 @@ pub struct Device {
     pub p_dev: String,
     /// `v-dev`.
     pub v_dev: String,
+    /// `options`.
+    pub options: String,
     /// Its state.
     pub state: XenbusState,
 }
@@ -96,6 +98,7 @@ fn vhost(store: &mut impl Nodes, domid: DomId, number: u32) -> Result<Vhost, Err
             name: read("p-devname")?,
             p_dev: read("p-dev")?,
             v_dev: read("v-dev")?,
+            options: read("options")?,
             state: state_of(&read("state")?),
             node,
         });
@@ -145,6 +148,17 @@ pub(super) fn remove_vhost(store: &mut impl Nodes, domid: DomId, vhost: u32) -> 
     for path in [&frontend(domid, vhost), &backend, &errors, &copy(domid, vhost), &numbering(domid, vhost)] {
         store.remove(path)?;
     }
+    Ok(())
+}
+
+/// Removes all vhosts of a guest that is gone, and the directories that held them.
+pub(super) fn remove_all(store: &mut impl Nodes, domid: DomId) -> Result<(), Error> {
+    for vhost in vhosts(store, domid)? {
+        remove_vhost(store, domid, vhost.number)?;
+    }
+    let backends = backends(domid);
+    store.remove(&format!("error/{backends}"))?;
+    store.remove(&backends)?;
     Ok(())
 }
 

@@ -15,17 +15,25 @@ use super::io::nexus;
 use super::machine::DOM0;
 use super::{Dev, Machine, check_io};
 
-fn spec(text: &str) -> DeviceSpec {
+pub fn spec(text: &str) -> DeviceSpec {
     text.parse().unwrap()
 }
 
 /// Lets an administrator do something while the guest runs.
-fn run<T: Send>(
+pub fn run<T: Send>(
     machine: &mut Machine,
     work: impl FnOnce(&mut Toolstack<'_>, pvscsi_xen::DomId) -> T + Send,
 ) -> T {
+    run_until(machine, &EventFd::new().unwrap(), work)
+}
+
+/// The same, until Ctrl-C.
+pub fn run_until<T: Send>(
+    machine: &mut Machine,
+    stop: &EventFd,
+    work: impl FnOnce(&mut Toolstack<'_>, pvscsi_xen::DomId) -> T + Send,
+) -> T {
     let (store, domid) = (Xenstore::from_stream(machine.store.connect(DOM0)).unwrap(), machine.domid);
-    let stop = EventFd::new().unwrap();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut tools = Toolstack::new(store, stop.as_fd()).unwrap();
@@ -36,7 +44,7 @@ fn run<T: Send>(
     })
 }
 
-fn attach(machine: &mut Machine, text: &str) -> Result<Attached, ToolError> {
+pub fn attach(machine: &mut Machine, text: &str) -> Result<Attached, ToolError> {
     run(machine, |tools, domid| tools.attach(domid, &spec(text)))
 }
 
@@ -45,7 +53,7 @@ fn detach(machine: &mut Machine, vdev: &str) -> Result<(), ToolError> {
 }
 
 /// All nodes of a guest's vscsi devices, with "D" for its number.
-fn nodes(machine: &Machine) -> Vec<String> {
+pub fn nodes(machine: &Machine) -> Vec<String> {
     let domid = machine.domid.to_string();
     let about = |path: &String| path.contains("vscsi") && path.contains(&format!("/{domid}"));
     let dump = machine.store.dump().into_iter().filter(|(path, _)| about(path));

@@ -43,7 +43,13 @@ enum Verb {
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
     /// when the command line is wrong.
     Serve(Serve),
-    /// Give a guest a device
+    /// Make a guest with the devices of its configuration
+    ///
+    /// Reads vscsi = [ "pdev,vdev[,option]…", … ] from the file, looks whether each device can be had, makes the guest with
+    /// xl create -p, attaches the devices and lets the guest run. Other keys are xl's. After an error, or Ctrl-C, there is no
+    /// guest. The exit status is 2 when the command line is wrong, 1 after another error, 130 after Ctrl-C.
+    Create(tools::Create),
+    /// Give a guest a device, or those of its configuration
     ///
     /// Makes the vhost with its first device. Waits until the backend has taken it up, and a few seconds for the guest. After an
     /// error, or Ctrl-C, nothing of it is left. The exit status is 2 when the command line is wrong, 1 after another error.
@@ -109,6 +115,7 @@ fn main() -> ExitCode {
         .init();
     match cli.verb {
         Verb::Serve(arguments) => ended(serve(&arguments)),
+        Verb::Create(arguments) => tools::create(&arguments),
         Verb::Attach(arguments) => tools::attach(&arguments),
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
