@@ -19,6 +19,7 @@ pub mod control;
 mod data;
 pub mod demo;
 mod emulate;
+pub mod libvirt;
 pub mod limits;
 pub mod log_limit;
 pub mod options;

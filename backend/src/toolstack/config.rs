@@ -54,7 +54,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Something else than a configuration.
-    #[error("{} is longer than {LENGTH_MAX} bytes: is it a configuration file of xl?", .0.display())]
+    #[error("{} is longer than {LENGTH_MAX} bytes: is it a configuration?", .0.display())]
     Long(PathBuf),
     /// xl would not read it either.
     #[error("{place}: {why}")]
@@ -67,7 +67,7 @@ pub enum ConfigError {
     /// `name` is a list, or no text.
     #[error("{0}: name is no string of UTF-8")]
     Name(Place),
-    /// `vscsi` without brackets. SUSE's xl goes on without the devices then.
+    /// `vscsi` without brackets. libxlu gives no list then, so that xl would go on without devices.
     #[error("{place}: vscsi is a list, also with one device; write vscsi = [ {text:?} ]")]
     NoList {
         /// Where.
@@ -111,10 +111,7 @@ impl Config {
     ///
     /// [`ConfigError`] says where and what.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Read { path: path.into(), source };
-        let mut text = Vec::new();
-        let file = File::open(path).map_err(failed)?;
-        file.take(LENGTH_MAX.saturating_add(1)).read_to_end(&mut text).map_err(failed)?;
+        let text = read(path)?;
         Self::parse(path, text, settings)
     }
 
@@ -124,9 +121,6 @@ impl Config {
     ///
     /// [`ConfigError`], but not [`ConfigError::Read`].
     pub fn parse(path: &Path, mut text: Vec<u8>, settings: &[String]) -> Result<Self, ConfigError> {
-        if u64::try_from(text.len()).is_ok_and(|length| length > LENGTH_MAX) {
-            return Err(ConfigError::Long(path.into()));
-        }
         let last_line = text.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
         for setting in settings {
             // xl puts an end of line before the first and behind each.
@@ -153,16 +147,60 @@ impl Config {
                 return Err(ConfigError::NoList { place: place(line), text });
             }
         };
-        let wrong = |index: usize, why: ItemError| {
-            let line = items.get(index).map_or(0, |item| item.line);
-            ConfigError::Item { place: place(line), number: index.saturating_add(1), why }
-        };
-        let devices = items.iter().enumerate();
-        let devices = devices.map(|(index, item)| device(&item.value).map_err(|why| wrong(index, why)));
-        let devices: Vec<DeviceSpec> = devices.collect::<Result<_, _>>()?;
-        agree(&devices).map_err(|(index, why)| wrong(index, why.into()))?;
+        let devices = specs(&items, place)?;
         Ok(Self { name: name.transpose()?, devices })
     }
+}
+
+/// The whole text of a file.
+///
+/// # Errors
+///
+/// [`ConfigError::Read`], [`ConfigError::Long`].
+pub fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.into(), source };
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    let length = file.take(LENGTH_MAX.saturating_add(1)).read_to_end(&mut text).map_err(failed)?;
+    let fits = u64::try_from(length).is_ok_and(|length| length <= LENGTH_MAX);
+    if fits { Ok(text) } else { Err(ConfigError::Long(path.into())) }
+}
+
+/// The devices of a text that is a configuration, or has a `pdev,vdev[,option]…` on each line and comments behind `#`.
+///
+/// # Errors
+///
+/// [`ConfigError`] says where and what.
+pub fn devices(path: &Path, text: Vec<u8>) -> Result<Vec<DeviceSpec>, ConfigError> {
+    let lines = || text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let is_said = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"#");
+    if lines().find(is_said).is_none_or(is_setting) {
+        return Ok(Config::parse(path, text, &[])?.devices);
+    }
+    let lines = lines().zip(1..).filter(|(text, _)| is_said(text));
+    let items = lines.map(|(text, line)| Placed { line, value: Value::Text(text.to_vec()) });
+    specs(&items.collect::<Vec<_>>(), |line| Place::Line(path.into(), line))
+}
+
+/// Whether a line begins as `key =` or `key +=`; a device never does.
+fn is_setting(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    let key =
+        line.iter().take_while(|byte| byte.is_ascii_lowercase() || matches!(byte, b'0'..=b'9' | b'_' | b'.'));
+    let behind = line.get(key.count()..).unwrap_or_default().trim_ascii_start();
+    line.starts_with(b";") || behind.starts_with(b"=") || behind.starts_with(b"+=")
+}
+
+fn specs(items: &[Placed], place: impl Fn(usize) -> Place) -> Result<Vec<DeviceSpec>, ConfigError> {
+    let wrong = |index: usize, why: ItemError| {
+        let line = items.get(index).map_or(0, |item| item.line);
+        ConfigError::Item { place: place(line), number: index.saturating_add(1), why }
+    };
+    let devices = items.iter().enumerate();
+    let devices = devices.map(|(index, item)| device(&item.value).map_err(|why| wrong(index, why)));
+    let devices: Vec<DeviceSpec> = devices.collect::<Result<_, _>>()?;
+    agree(&devices).map_err(|(index, why)| wrong(index, why.into()))?;
+    Ok(devices)
 }
 
 fn device(value: &Value) -> Result<DeviceSpec, ItemError> {

@@ -22,6 +22,7 @@ use pvscsi_xen::{DomId, EventChannel, GrantTable};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+mod convert;
 mod tools;
 
 /// A userspace PVSCSI backend for Xen: gives guests SCSI devices of this domain.
@@ -45,7 +46,7 @@ enum Verb {
     Serve(Serve),
     /// Make a guest with the devices of its configuration
     ///
-    /// Reads vscsi = [ "pdev,vdev[,option]…", … ] from the file, looks whether each device can be had, makes the guest with
+    /// Reads vscsi = [ "pdev,vdev,option…", … ] from the file, looks whether each device can be had, makes the guest with
     /// xl create -p, attaches the devices and lets the guest run. Other keys are xl's. After an error, or Ctrl-C, there is no
     /// guest. The exit status is 2 when the command line is wrong, 1 after another error, 130 after Ctrl-C.
     Create(tools::Create),
@@ -63,6 +64,11 @@ enum Verb {
     /// States are those of xenbus: 1 initialising, 2 waiting for the guest, 3 offered to it, 4 in use, 5 closing, 6 closed,
     /// 7 and 8 changing.
     List(tools::List),
+    /// Turn vscsi = [ … ] into libvirt's XML, or back
+    ///
+    /// libvirt knows a device by its address alone, which may be another after the next boot; names below /dev/disk/by-id stay.
+    /// What the other form cannot express is an error.
+    Convert(convert::Convert),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
@@ -119,6 +125,7 @@ fn main() -> ExitCode {
         Verb::Attach(arguments) => tools::attach(&arguments),
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
+        Verb::Convert(arguments) => convert::convert(&arguments),
         Verb::Demo(options) => ended(demo::run(&options)),
     }
 }
