@@ -21,6 +21,7 @@ mod data;
 pub mod demo;
 mod emulate;
 pub mod in_use;
+pub mod libvirt;
 pub mod limits;
 pub mod lio;
 pub mod log_limit;

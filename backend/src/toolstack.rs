@@ -1,4 +1,4 @@
-//! The toolstack's half of PVSCSI, which upstream's xl does not have: attach, detach, list.
+//! The toolstack's half of PVSCSI, which upstream's xl does not have: attach, detach, list, and create around xl's own.
 //!
 //! The layout of the nodes, the order in which they are written and what is waited for are those of SUSE's libxl, so that both can
 //! work on the same guest in turn. All nodes of a step are written in one transaction.
@@ -15,16 +15,22 @@ use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
 
 mod attach;
+mod attach_all;
+pub mod config;
+mod create;
 mod detach;
 pub mod list;
 pub mod reboot;
 pub mod spec;
 mod tree;
+mod xl;
 
 pub(crate) use tree::vm;
 
 pub use attach::Attached;
+pub use create::Creation;
 pub use tree::{Device, Vhost};
+pub use xl::{Xl, XlError};
 
 /// Why something could not be done. Unless it says otherwise, nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,14 @@ pub enum ToolError {
         vdev: VDev,
         /// `p-devname` of the other device.
         by: String,
+    },
+    /// It is there, with other options.
+    #[error("{name} is at vdev {vdev} already, with other options; detach it first")]
+    OtherOptions {
+        /// As given.
+        name: String,
+        /// The address.
+        vdev: VDev,
     },
     /// Two devices of a vhost do not agree.
     #[error("vhost {0} is there with another feature-host; all devices of a vhost have the same")]
@@ -98,6 +112,22 @@ pub enum ToolError {
         "domain {0} does not let go of the device, which stays attached; detach --force takes it away all the same"
     )]
     Held(DomId),
+    /// Something failed, and then not all that had been done could be taken back.
+    #[error("{error}; and {left}: {why}")]
+    Left {
+        /// What failed first.
+        error: Box<ToolError>,
+        /// What stays, and that it does.
+        left: String,
+        /// Why it stays.
+        why: Box<ToolError>,
+    },
+    /// xl failed, and has said why.
+    #[error(transparent)]
+    Xl(#[from] XlError),
+    /// A guest without a name cannot be found again.
+    #[error("no name = \"…\" in the configuration")]
+    NoName,
     /// A signal.
     #[error("interrupted")]
     Interrupted,
@@ -110,12 +140,21 @@ pub enum ToolError {
 #[derive(Debug)]
 pub struct Toolstack<'a> {
     store: Xenstore,
-    /// Readable when the user has had enough.
-    stop: BorrowedFd<'a>,
+    /// Readable when the user has had enough; `None` while something is taken back.
+    stop: Option<BorrowedFd<'a>>,
     /// The domain that has the devices: this one.
     own: DomId,
     /// How long each step of the other ends may take: ten seconds, as in libxl (`LIBXL_INIT_TIMEOUT`, `LIBXL_DESTROY_TIMEOUT`).
     pub patience: Duration,
+    /// Whether a new vhost is given a few seconds in which the guest may come for it. A paused guest does not.
+    pub wait_for_guest: bool,
+}
+
+impl ToolError {
+    /// The same, when `why` prevents that `left` is taken back.
+    fn and_left(self, left: String, why: impl Into<Self>) -> Self {
+        Self::Left { error: Box::new(self), left, why: Box::new(why.into()) }
+    }
 }
 
 impl<'a> Toolstack<'a> {
@@ -131,7 +170,13 @@ impl<'a> Toolstack<'a> {
             Err(error) if error.is_not_found() => 0,
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { store, stop, own: DomId(own), patience: Duration::from_secs(10) })
+        Ok(Self {
+            store,
+            stop: Some(stop),
+            own: DomId(own),
+            patience: Duration::from_secs(10),
+            wait_for_guest: true,
+        })
     }
 
     /// The guest of this number or name.
@@ -187,14 +232,33 @@ impl<'a> Toolstack<'a> {
             }
             let timeout =
                 PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
-            let mut fds = [self.store.as_fd(), self.stop].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let fds = [Some(self.store.as_fd()), self.stop];
+            let mut fds: Vec<_> =
+                fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(ToolError::Poll(error)),
             }
-            if fds.last().is_some_and(|stop| stop.any().unwrap_or(false)) {
-                return Err(ToolError::Interrupted);
-            }
+            self.heed_stop()?;
         }
+    }
+
+    /// Fails when the user has had enough.
+    fn heed_stop(&self) -> Result<(), ToolError> {
+        let Some(stop) = self.stop else { return Ok(()) };
+        let mut fds = [PollFd::new(stop, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(0) | Err(nix::Error::EINTR) => Ok(()),
+            Ok(_) => Err(ToolError::Interrupted),
+            Err(error) => Err(ToolError::Poll(error)),
+        }
+    }
+
+    /// Takes something back, to its end: the signal that asked for it does not stop it.
+    fn take_back<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let stop = self.stop.take();
+        let done = work(self);
+        self.stop = stop;
+        done
     }
 }

@@ -23,6 +23,8 @@ pub enum Attached {
     InUse,
     /// It is there; the guest's driver has not come for it yet.
     Waiting,
+    /// It was there before.
+    Before,
 }
 
 /// What was written.
@@ -44,8 +46,8 @@ impl Toolstack<'_> {
     /// [`ToolError`] says what and where.
     pub fn attach(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
         // What the backend would find only when the guest comes.
+        check(spec)?;
         let device = |source| ToolError::Device { name: spec.name.clone(), source };
-        drop(spec.pdev.open(spec.options).map_err(device)?);
         let p_dev = match spec.pdev.address().map_err(device)? {
             Some(address) => address.to_string(),
             None => spec.name.clone(),
@@ -56,20 +58,11 @@ impl Toolstack<'_> {
         }
         self.wait_until_ready(domid, spec.vdev.host)?;
         let own = self.own;
-        let written = self.store.transaction(|tx| {
-            if let Some(identity) = &identity {
-                // In the transaction, so that of two that attach it at the same time one sees the other.
-                let mut guests = Guests::default();
-                guests.read_vscsi(tx, Whose::All)?;
-                if let Some(holder) = guests.holder(tx, identity, spec.options.shared)? {
-                    return Ok(Err(in_use(spec, &holder.to_string())));
-                }
-            }
-            write(tx, own, domid, spec, &p_dev)
-        })??;
+        let written =
+            self.store.transaction(|tx| write(tx, own, domid, spec, &p_dev, identity.as_ref()))??;
         let come = self.watch_it_come(domid, &written, &spec.name);
         if come.is_err() {
-            self.undo(domid, &written)?;
+            self.take_back(|tools| tools.undo(domid, &written))?;
         }
         come
     }
@@ -123,7 +116,8 @@ impl Toolstack<'_> {
             }
             _ => {}
         }
-        if !written.new && !written.asked {
+        let comes = written.asked || (written.new && self.wait_for_guest);
+        if !comes {
             return Ok(Attached::Waiting);
         }
         // Then the guest.
@@ -138,31 +132,49 @@ impl Toolstack<'_> {
         }
     }
 
-    /// Takes back what was written: a backend that has the vhost or the device sees that it is gone.
+    /// Takes back what was written. Whoever has come for it already gets the time to let go: a guest would wait for a disk
+    /// that is torn away.
     fn undo(&mut self, domid: DomId, written: &Written) -> Result<(), ToolError> {
         let path = tree::backend(domid, written.vhost);
         let device = format!("{path}/vscsi-devs/{}", written.node);
         let served = self.store.transaction(|tx| {
+            let own = tree::state(tx, &path)?;
             if written.new {
-                tree::remove_vhost(tx, domid, written.vhost)?;
-                return Ok(false);
+                let served =
+                    !matches!(own, XenbusState::Unknown | XenbusState::Initialising | XenbusState::Closed);
+                return if served {
+                    Ok(true)
+                } else {
+                    tree::remove_vhost(tx, domid, written.vhost).map(|()| false)
+                };
             }
             match tree::state(tx, &device)? {
                 XenbusState::Initialised | XenbusState::Connected => return Ok(true),
                 _ => tx.remove(&device)?,
             };
             tx.remove(&format!("error/{device}"))?;
-            if tree::state(tx, &path)? == XenbusState::Reconfiguring {
+            if own == XenbusState::Reconfiguring {
                 tx.write(&format!("{path}/state"), XenbusState::Connected.digit())?;
             }
             Ok(false)
         })?;
-        if served { self.detach_node(domid, written.vhost, &written.node, self.patience) } else { Ok(()) }
+        match (served, written.new) {
+            (false, _) => Ok(()),
+            (true, true) => self.force_vhost(domid, written.vhost),
+            (true, false) => self.detach_node(domid, written.vhost, &written.node, self.patience),
+        }
     }
 }
 
 fn in_use(spec: &DeviceSpec, by: &str) -> ToolError {
     ToolError::InUse { name: spec.name.clone(), by: by.to_owned() }
+}
+
+/// Opens the device, and closes it.
+pub(super) fn check(spec: &DeviceSpec) -> Result<(), ToolError> {
+    let opened = spec.pdev.open(spec.options);
+    drop(opened.map_err(|source| ToolError::Device { name: spec.name.clone(), source })?);
+    Ok(())
 }
 
 /// States in which a vhost can be given a device.
@@ -177,6 +189,7 @@ fn write(
     domid: DomId,
     spec: &DeviceSpec,
     p_dev: &str,
+    identity: Option<&Identity>,
 ) -> Result<Result<Written, ToolError>, xenstore::Error> {
     let vhosts = tree::vhosts(tx, domid)?;
     let (vhost, new, asked) = match vhosts.iter().find(|vhost| vhost.host == spec.vdev.host) {
@@ -198,6 +211,14 @@ fn write(
             (free.unwrap_or_default(), true, false)
         }
     };
+    if let Some(identity) = identity {
+        // In the transaction, so that of two that attach it at the same time one sees the other.
+        let mut guests = Guests::default();
+        guests.read_vscsi(tx, Whose::All)?;
+        if let Some(holder) = guests.holder(tx, identity, spec.options.shared)? {
+            return Ok(Err(in_use(spec, &holder.to_string())));
+        }
+    }
     if new {
         write_vhost(tx, own, domid, vhost, spec)?;
     }

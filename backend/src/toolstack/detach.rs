@@ -28,11 +28,7 @@ impl Toolstack<'_> {
             .find_map(|vhost| Some((vhost, vhost.device_at(vdev)?)));
         let Some((vhost, device)) = found else { return Err(ToolError::NoSuchDevice { domid, vdev }) };
         match (vhost.devices.len(), force) {
-            (1, true) => match self.detach_vhost(domid, vhost.number) {
-                // The frontend's directory goes first, as in libxl's forced removal; the backend sees both go.
-                Err(ToolError::Held(_)) => self.remove_vhost(domid, vhost.number),
-                done => done,
-            },
+            (1, true) => self.force_vhost(domid, vhost.number),
             (1, false) => self.detach_vhost(domid, vhost.number),
             (_, force) => {
                 let patience = if force { FORCED } else { self.patience };
@@ -100,6 +96,15 @@ impl Toolstack<'_> {
             return Err(ToolError::Held(domid));
         }
         self.remove_vhost(domid, vhost)
+    }
+
+    /// The same; the vhost goes even if the guest does not let go of it.
+    pub(super) fn force_vhost(&mut self, domid: DomId, vhost: u32) -> Result<(), ToolError> {
+        match self.detach_vhost(domid, vhost) {
+            // The frontend's directory goes first, as in libxl's forced removal; the backend sees both go.
+            Err(ToolError::Held(_)) => self.remove_vhost(domid, vhost),
+            done => done,
+        }
     }
 
     fn remove_vhost(&mut self, domid: DomId, vhost: u32) -> Result<(), ToolError> {

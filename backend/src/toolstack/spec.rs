@@ -1,5 +1,7 @@
 //! A device as an administrator writes it: `pdev,vdev[,option]…`, the items of `vscsi=` in a domain's configuration.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::str::FromStr;
 
 use crate::options::{OptionError, Options};
@@ -64,6 +66,55 @@ impl FromStr for DeviceSpec {
         let vdev = vdev.parse().map_err(|why| SpecError::VDev { text: vdev.into(), why })?;
         Ok(Self { name: name.into(), pdev, vdev, options: Options::from_words(parts)? })
     }
+}
+
+/// As it is parsed.
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.name, self.vdev)?;
+        if self.options == Options::default() { Ok(()) } else { write!(f, ",{}", self.options) }
+    }
+}
+
+/// Why a device cannot be attached beside an earlier one of the same guest. Items are counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// The same address.
+    #[error("vdev {vdev} is that of item {other} as well")]
+    Address {
+        /// Of both.
+        vdev: VDev,
+        /// The earlier one.
+        other: usize,
+    },
+    /// A vhost has `feature-host` or has it not.
+    #[error("feature-host differs from that of item {other}; all devices of host {host} have it, or none")]
+    FeatureHost {
+        /// The host of both.
+        host: u32,
+        /// The earlier one.
+        other: usize,
+    },
+}
+
+/// Looks whether all these can be attached to one guest.
+///
+/// # Errors
+///
+/// The index of the first that cannot, and why.
+pub fn agree(specs: &[DeviceSpec]) -> Result<(), (usize, Conflict)> {
+    let (mut by_address, mut by_host) = (HashMap::new(), HashMap::new());
+    for (index, spec) in specs.iter().enumerate() {
+        let (vdev, number) = (spec.vdev, index.saturating_add(1));
+        if let Some(other) = by_address.insert((vdev.host, vdev.nexus), number) {
+            return Err((index, Conflict::Address { vdev, other }));
+        }
+        let (other, feature_host) = *by_host.entry(vdev.host).or_insert((number, spec.options.feature_host));
+        if feature_host != spec.options.feature_host {
+            return Err((index, Conflict::FeatureHost { host: vdev.host, other }));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -163,6 +163,17 @@ pub(super) fn remove_vhost(store: &mut impl Nodes, domid: DomId, vhost: u32) -> 
     Ok(())
 }
 
+/// Removes all vhosts of a guest that is gone, and the directories that held them.
+pub(super) fn remove_all(store: &mut impl Nodes, domid: DomId) -> Result<(), Error> {
+    for vhost in vhosts(store, domid)? {
+        remove_vhost(store, domid, vhost.number)?;
+    }
+    let backends = backends(domid);
+    store.remove(&format!("error/{backends}"))?;
+    store.remove(&backends)?;
+    Ok(())
+}
+
 /// The guests with vhosts.
 pub(super) fn guests(store: &mut impl Nodes) -> Result<Vec<DomId>, Error> {
     let mut guests = Vec::new();

@@ -2,8 +2,10 @@
 //!
 //! Each test has a [`Machine`] of its own and ends with its invariants.
 
+mod attach_all;
 mod close;
 mod connect;
+mod create;
 mod exhausted;
 mod hostile;
 mod hotplug;

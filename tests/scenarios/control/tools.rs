@@ -15,7 +15,7 @@ use super::io::{nexus, read, read_result, write};
 use super::machine::DOM0;
 use super::{Dev, Machine, check_io};
 
-pub(super) fn spec(text: &str) -> DeviceSpec {
+pub fn spec(text: &str) -> DeviceSpec {
     text.parse().unwrap()
 }
 
@@ -24,8 +24,16 @@ pub fn run<T: Send>(
     machine: &mut Machine,
     work: impl FnOnce(&mut Toolstack<'_>, pvscsi_xen::DomId) -> T + Send,
 ) -> T {
+    run_until(machine, &EventFd::new().unwrap(), work)
+}
+
+/// The same, until Ctrl-C.
+pub fn run_until<T: Send>(
+    machine: &mut Machine,
+    stop: &EventFd,
+    work: impl FnOnce(&mut Toolstack<'_>, pvscsi_xen::DomId) -> T + Send,
+) -> T {
     let (store, domid) = (Xenstore::from_stream(machine.store.connect(DOM0)).unwrap(), machine.domid);
-    let stop = EventFd::new().unwrap();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut tools = Toolstack::new(store, stop.as_fd()).unwrap();
@@ -45,7 +53,7 @@ pub(super) fn detach(machine: &mut Machine, vdev: &str) -> Result<(), ToolError>
 }
 
 /// All nodes of a guest's vscsi devices, with "D" for its number.
-pub(super) fn nodes(machine: &Machine) -> Vec<String> {
+pub fn nodes(machine: &Machine) -> Vec<String> {
     let domid = machine.domid.to_string();
     let about = |path: &String| path.contains("vscsi") && path.contains(&format!("/{domid}"));
     let dump = machine.store.dump().into_iter().filter(|(path, _)| about(path));

@@ -24,6 +24,7 @@ use pvscsi_xen::{DomId, EventChannel, GrantTable};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+mod convert;
 mod tools;
 
 /// A userspace PVSCSI backend for Xen: gives guests SCSI devices of this domain.
@@ -47,7 +48,13 @@ enum Verb {
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
     /// when the command line is wrong.
     Serve(Serve),
-    /// Give a guest a device
+    /// Make a guest with the devices of its configuration
+    ///
+    /// Reads vscsi = [ "pdev,vdev,option…", … ] from the file, looks whether each device can be had, makes the guest with
+    /// xl create -p, attaches the devices and lets the guest run. Other keys are xl's. After an error, or Ctrl-C, there is no
+    /// guest. The exit status is 2 when the command line is wrong, 1 after another error, 130 after Ctrl-C.
+    Create(tools::Create),
+    /// Give a guest a device, or those of its configuration
     ///
     /// Makes the vhost with its first device. Waits until the backend has taken it up, and a few seconds for the guest. After an
     /// error, or Ctrl-C, nothing of it is left. The exit status is 2 when the command line is wrong, 1 after another error.
@@ -67,6 +74,11 @@ enum Verb {
     /// says ok, note or problem, and what helps. The exit status is 0 when nothing is in the way, 1 when something is, 2 when the
     /// command line is wrong.
     Check(tools::Check),
+    /// Turn vscsi = [ … ] into libvirt's XML, or back
+    ///
+    /// libvirt knows a device by its address alone, which may be another after the next boot; names below /dev/disk/by-id stay.
+    /// What the other form cannot express is an error.
+    Convert(convert::Convert),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
 }
@@ -122,10 +134,12 @@ fn main() -> ExitCode {
         .init();
     match cli.verb {
         Verb::Serve(arguments) => ended(serve(&arguments)),
+        Verb::Create(arguments) => tools::create(&arguments),
         Verb::Attach(arguments) => tools::attach(&arguments),
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
         Verb::Check(arguments) => tools::check(&arguments),
+        Verb::Convert(arguments) => convert::convert(&arguments),
         Verb::Demo(options) => ended(demo::run(&options)),
     }
 }

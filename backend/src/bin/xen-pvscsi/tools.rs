@@ -1,14 +1,17 @@
-//! The verbs of the toolstack: attach, detach, list, check.
+//! The verbs of the toolstack: create, attach, detach, list, check.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use pvscsi_backend::check::Machine;
+use pvscsi_backend::toolstack::config::Config;
 use pvscsi_backend::toolstack::list::{json, table};
 use pvscsi_backend::toolstack::spec::DeviceSpec;
-use pvscsi_backend::toolstack::{Attached, ToolError, Toolstack};
+use pvscsi_backend::toolstack::{Attached, Creation, ToolError, Toolstack, Xl};
 use pvscsi_backend::vdev::VDev;
 use pvscsi_xen::xenstore::Xenstore;
 
@@ -16,15 +19,45 @@ use pvscsi_xen::xenstore::Xenstore;
 const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "xen-pvscsi attach <DOMAIN> <PDEV> <VDEV> [OPTIONS]...\n       xen-pvscsi attach --config <FILE> <DOMAIN>"
+)]
 pub struct Attach {
     /// The guest: its number or its name
     domain: String,
     /// The device: a path below /dev, host:channel:target:lun, file:/PATH or ram:SIZE
-    pdev: String,
-    /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host
-    vdev: String,
+    #[arg(required_unless_present = "config")]
+    pdev: Option<String>,
+    /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared
+    #[arg(required_unless_present = "config")]
+    vdev: Option<String>,
     /// The same options, as xl scsi-attach takes them
     options: Vec<String>,
+    /// All devices of vscsi = [ … ] in this configuration file of xl that are not attached yet; all of them or none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pdev", "vdev", "options"])]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The guest's configuration file for xl
+    file: PathBuf,
+    /// What counts instead of the file, as xl create takes it: 'memory=512', 'name="web"', 'vscsi+=["/dev/sg3,0:0:0:1"]'
+    #[arg(value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<String>,
+    /// Leave the guest paused
+    #[arg(short, long)]
+    paused: bool,
+    /// Go on as xl console
+    #[arg(short, long)]
+    console: bool,
+    /// The program that makes the guest
+    #[arg(long, value_name = "PROGRAM", env = "XEN_PVSCSI_XL", default_value = "xl")]
+    xl: OsString,
+}
+
+fn setting(text: &str) -> Result<String, &'static str> {
+    if text.contains('=') { Ok(text.to_owned()) } else { Err("it is not of the form KEY=VALUE") }
 }
 
 #[derive(Debug, Args)]
@@ -61,54 +94,89 @@ pub struct Check {
 }
 
 /// Runs one verb with a connection to xenstore; a signal ends all waiting.
-fn run(work: impl FnOnce(&mut Toolstack<'_>) -> Result<(), ToolError>) -> ExitCode {
+fn run<T>(work: impl FnOnce(&mut Toolstack<'_>) -> Result<T, ToolError>) -> Result<T, ExitCode> {
     let done = Xenstore::open().map_err(|error| error.to_string()).and_then(|store| {
         let signals = super::stop_signals().map_err(|error| format!("taking signals: {error}"))?;
         Ok(Toolstack::new(store, signals.as_fd()).and_then(|mut tools| work(&mut tools)))
     });
     match done {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(ToolError::Interrupted)) => {
             super::complain(format_args!("interrupted; nothing is left half done"));
-            ExitCode::from(INTERRUPTED)
+            Err(ExitCode::from(INTERRUPTED))
         }
-        Ok(Err(error)) => super::failed(&error),
-        Err(error) => super::failed(&error),
+        Ok(Err(error)) => Err(super::failed(&error)),
+        Err(error) => Err(super::failed(&error)),
     }
 }
 
+fn ended(done: Result<(), ExitCode>) -> ExitCode {
+    done.err().unwrap_or(ExitCode::SUCCESS)
+}
+
 pub fn attach(arguments: &Attach) -> ExitCode {
-    let Attach { domain, pdev, vdev, options } = arguments;
-    let text = [pdev, vdev].into_iter().chain(options).map(String::as_str).collect::<Vec<_>>().join(",");
-    let spec: DeviceSpec = match text.parse() {
-        Ok(spec) => spec,
-        Err(error) => {
-            super::complain(format_args!("{error}"));
-            return ExitCode::from(2);
+    let Attach { domain, pdev, vdev, options, config } = arguments;
+    let specs = if let Some(file) = config {
+        match Config::read(file, &[]) {
+            Ok(config) => config.devices,
+            Err(error) => return super::failed(&error),
+        }
+    } else {
+        let parts = pdev.iter().chain(vdev).chain(options).map(String::as_str);
+        match parts.collect::<Vec<_>>().join(",").parse() {
+            Ok(spec) => vec![spec],
+            Err(error) => {
+                super::complain(format_args!("{error}"));
+                return ExitCode::from(2);
+            }
         }
     };
-    run(|tools| {
+    ended(run(|tools| {
         let domid = tools.domain(domain)?;
-        match tools.attach(domid, &spec)? {
-            Attached::InUse => {}
-            Attached::Waiting => say(&format!(
-                "{} is attached to domain {domid} as {}; the guest's driver has not come for it yet\n",
-                spec.name, spec.vdev
-            )),
+        let attached = match specs.as_slice() {
+            // One that the user names is not expected to be there.
+            [spec] if config.is_none() => vec![tools.attach(domid, spec)?],
+            specs => tools.attach_all(domid, specs)?,
+        };
+        if specs.is_empty() {
+            say("there is no device in vscsi = [ … ] of the file\n");
+        }
+        for (DeviceSpec { name, vdev, .. }, attached) in specs.iter().zip(attached) {
+            let what = match attached {
+                Attached::InUse => continue,
+                Attached::Before => " already",
+                Attached::Waiting => "; the guest's driver has not come for it yet",
+            };
+            say(&format!("{name} is attached to domain {domid} as {vdev}{what}\n"));
         }
         Ok(())
-    })
+    }))
+}
+
+pub fn create(arguments: &Create) -> ExitCode {
+    let Create { file, settings, paused, console, xl } = arguments;
+    let config = match Config::read(file, settings) {
+        Ok(config) => config,
+        Err(error) => return super::failed(&error),
+    };
+    let xl = Xl { program: xl.clone() };
+    let creation = Creation { file, settings, config: &config, paused: *paused };
+    match run(|tools| tools.create(&xl, &creation)) {
+        Ok(domid) if *console => super::failed(&xl.console(domid)),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(status) => status,
+    }
 }
 
 pub fn detach(arguments: &Detach) -> ExitCode {
-    run(|tools| {
+    ended(run(|tools| {
         let domid = tools.domain(&arguments.domain)?;
         tools.detach(domid, arguments.vdev, arguments.force)
-    })
+    }))
 }
 
 pub fn list(arguments: &List) -> ExitCode {
-    run(|tools| {
+    ended(run(|tools| {
         let guests = match arguments.domains.as_slice() {
             [] => tools.guests()?,
             named => named.iter().map(|name| tools.domain(name)).collect::<Result<_, _>>()?,
@@ -124,7 +192,7 @@ pub fn list(arguments: &List) -> ExitCode {
             say(&table(&found, backend));
         }
         Ok(())
-    })
+    }))
 }
 
 pub fn check(arguments: &Check) -> ExitCode {

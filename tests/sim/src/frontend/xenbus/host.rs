@@ -88,8 +88,10 @@ impl Host {
             tx.write(&format!("{}/ring-ref", self.nodename), ring_ref.to_string())?;
             tx.write(&format!("{}/event-channel", self.nodename), port.to_string())
         });
-        published.expect(STORE);
-        self.switch_state(store, state::INITIALISED);
+        // The toolstack may have taken the directory away, and another cannot be made by a guest.
+        if optional(published).is_some() {
+            self.switch_state(store, state::INITIALISED);
+        }
     }
 
     /// As `xenbus_switch_state`: nothing when it is in that state, and when the node is gone.
@@ -157,7 +159,7 @@ impl Host {
                 && let Some(state) = act(self, nexus)
             {
                 let node = format!("{}/vscsi-devs/{name}/state", self.nodename);
-                store.write(&node, state.to_string()).expect(STORE);
+                optional(store.write(&node, state.to_string()));
             }
         }
     }
