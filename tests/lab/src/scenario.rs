@@ -32,8 +32,6 @@ pub enum Test {
     Hang,
     /// A hostile frontend on real grants and a real event channel.
     Hostile,
-    /// Disks that are known by their names when dom0 has rebooted, and when a guest comes from elsewhere.
-    Names,
 }
 
 impl Test {
@@ -48,13 +46,7 @@ impl Test {
             Self::Classes => Some("classes"),
             Self::Hang => Some("hang"),
             Self::Hostile => Some("hostile"),
-            Self::Names => Some("names"),
         }
-    }
-
-    /// Whether dom0 reboots in it.
-    pub fn reboots(self) -> bool {
-        self == Self::Names
     }
 
     /// How time passes in it.
