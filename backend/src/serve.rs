@@ -50,7 +50,7 @@ pub enum ServeError {
     },
 }
 
-fn system(what: &'static str) -> impl Fn(io::Error) -> ServeError {
+pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |source| ServeError::System { what, source }
 }
 
@@ -276,7 +276,7 @@ fn exists(store: &mut Xenstore, path: &str) -> Result<bool, xenstore::Error> {
 }
 
 /// Whether the descriptor, a signalfd or an eventfd that does not block, had something to say.
-fn take(stop: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn take(stop: BorrowedFd<'_>) -> io::Result<bool> {
     let mut said = [0; size_of::<nix::libc::signalfd_siginfo>()];
     match nix::unistd::read(stop, &mut said) {
         Ok(bytes) => Ok(bytes > 0),

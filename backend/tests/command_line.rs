@@ -42,6 +42,7 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
 fn a_host_without_xenstore_is_one_line_and_status_1() {
     for verb in [
         &["serve", "--domid", "1"][..],
+        &["watch"],
         &["attach", "1", "ram:1M", "0:0:0:0"],
         &["detach", "1", "0:0:0:0"],
         &["list"],
