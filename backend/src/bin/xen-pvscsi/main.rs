@@ -22,6 +22,7 @@ use pvscsi_xen::{DomId, EventChannel, GrantTable};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+mod generate;
 mod tools;
 mod watch;
 
@@ -67,6 +68,9 @@ enum Verb {
     List(tools::List),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
+    /// Write manual pages and completions
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
         Verb::Demo(options) => ended(demo::run(&options)),
+        Verb::Generate(arguments) => ended(generate::generate(&arguments)),
     }
 }
 
