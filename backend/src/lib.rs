@@ -34,5 +34,6 @@ pub mod toolstack;
 mod v2p;
 pub mod vdev;
 pub mod vhost;
+pub mod watch;
 pub mod worker;
 pub mod xenbus;

@@ -52,7 +52,7 @@ pub enum ServeError {
     },
 }
 
-fn system(what: &'static str) -> impl Fn(io::Error) -> ServeError {
+pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |source| ServeError::System { what, source }
 }
 
@@ -95,23 +95,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Sets the watches.
+    /// Sets the watches. A guest that is gone, but has left its directory, is served too: that is, the directory is removed.
     ///
     /// # Errors
     ///
     /// [`ServeError::NoDomain`], and failures of xenstore.
     pub fn new(domid: DomId, mut store: Xenstore, platform: Platform) -> Result<Self, ServeError> {
         let domain = store.domain_path(domid)?;
-        if let Err(error) = store.read(&domain) {
-            return Err(if error.is_not_found() { ServeError::NoDomain(domid) } else { error.into() });
+        let backends = format!("backend/vscsi/{domid}");
+        if !exists(&mut store, &domain)? && !exists(&mut store, &backends)? {
+            return Err(ServeError::NoDomain(domid));
         }
         let vm = match store.read_str(&toolstack::vm(domid)) {
             Ok(vm) => Some(vm),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         };
-        store.watch(&format!("backend/vscsi/{domid}"), "backend")?;
+        // First, so that its first event tells that the guest is gone before anything is done for it.
         store.watch("@releaseDomain", "domains")?;
+        store.watch(&backends, "backend")?;
         let bell = Bell::new().map_err(system("making an eventfd"))?;
         let context = Context { domid, store, platform, bell, holdings: Holdings::default() };
         Ok(Self { context, vhosts: BTreeMap::new(), vm, left: None, end_by: None })
@@ -246,10 +248,8 @@ impl Server {
     fn guest(&mut self) -> Result<Guest, ServeError> {
         let domid = self.context.domid;
         let domain = self.context.store.domain_path(domid)?;
-        match self.context.store.read(&domain) {
-            Ok(_) => return Ok(Guest::There),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+        if exists(&mut self.context.store, &domain)? {
+            return Ok(Guest::There);
         }
         info!("domain {domid} is gone");
         for vhost in self.vhosts.values_mut() {
@@ -286,8 +286,15 @@ enum Guest {
     Gone,
 }
 
+fn exists(store: &mut Xenstore, path: &str) -> Result<bool, xenstore::Error> {
+    match store.read(path) {
+        Err(error) if error.is_not_found() => Ok(false),
+        value => value.map(|_| true),
+    }
+}
+
 /// Whether the descriptor, a signalfd or an eventfd that does not block, had something to say.
-fn take(stop: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn take(stop: BorrowedFd<'_>) -> io::Result<bool> {
     let mut said = [0; size_of::<nix::libc::signalfd_siginfo>()];
     match nix::unistd::read(stop, &mut said) {
         Ok(bytes) => Ok(bytes > 0),

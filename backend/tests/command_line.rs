@@ -43,6 +43,7 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
 fn a_host_without_xenstore_is_one_line_and_status_1() {
     for verb in [
         &["serve", "--domid", "1"][..],
+        &["watch"],
         &["attach", "1", "ram:1M", "0:0:0:0"],
         &["detach", "1", "0:0:0:0"],
         &["list"],
@@ -85,4 +86,27 @@ fn help_and_version_are_no_errors() {
         String::from_utf8(run(&["--version"]).stdout).unwrap().trim(),
         concat!("xen-pvscsi ", env!("CARGO_PKG_VERSION"))
     );
+}
+
+#[test]
+fn every_verb_has_a_page_and_completions() {
+    let directory = std::env::temp_dir().join(format!("pvscsi-pages-{}", std::process::id()));
+    let at = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let output = run(&["generate", "--man", &at("man"), "--completions", &at("completions")]);
+    assert!(output.status.success(), "{output:?}");
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let verbs = verbs.lines().map_while(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
+    let verbs: Vec<_> = verbs.collect();
+    assert!(verbs.contains(&"serve") && !verbs.contains(&"generate"), "{verbs:?}");
+    let pages = std::fs::read_dir(directory.join("man")).unwrap().count();
+    assert_eq!(pages, 1 + verbs.len());
+    let completions = ["xen-pvscsi.bash", "_xen-pvscsi", "xen-pvscsi.fish"]
+        .map(|name| std::fs::read_to_string(directory.join("completions").join(name)).unwrap());
+    for verb in verbs {
+        let page = std::fs::read_to_string(directory.join(format!("man/xen-pvscsi-{verb}.8"))).unwrap();
+        assert!(page.contains(".SH OPTIONS"), "{page}");
+        assert!(completions.iter().all(|text| text.contains(verb)), "{verb}");
+    }
+    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -1,8 +1,10 @@
 //! The server as a process: its start, its end, and what it leaves behind.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_sim::Hypervisor;
@@ -128,6 +130,23 @@ fn a_domain_that_does_not_exist_is_not_served() {
         Server::new(DomId(8), client, platform(&Hypervisor::new(), TimeLimits::default())).unwrap_err();
     assert!(matches!(refused, ServeError::NoDomain(DomId(8))), "{refused}");
     assert!(refused.to_string().contains("no domain 8"), "{refused}");
+}
+
+/// As after a crash of the server, when the guest did not wait for the next one: nobody else would clean up.
+#[test]
+fn what_a_guest_without_a_server_left_is_removed() {
+    let store = Store::new();
+    store.write("/local/domain/0/backend/vscsi/8/0/state", "4");
+    store.write("/local/domain/0/error/backend/vscsi/8/0/error", "2 something");
+    store.write("/local/domain/0/backend/vscsi/9/0/state", "4");
+    let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
+    let mut server =
+        Server::new(DomId(8), client, platform(&Hypervisor::new(), TimeLimits::default())).unwrap();
+    let nobody = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+    server.run(nobody.as_fd()).unwrap();
+    assert_eq!(store.history("/local/domain/0/backend/vscsi/8/0/state").len(), 2, "written once, removed");
+    assert!(!store.dump().keys().any(|path| path.contains("/vscsi/8")), "{:?}", store.dump());
+    assert!(store.read("/local/domain/0/backend/vscsi/9/0/state").is_some(), "and nothing else");
 }
 
 #[test]

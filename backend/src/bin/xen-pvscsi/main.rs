@@ -25,7 +25,9 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 mod convert;
+mod generate;
 mod tools;
+mod watch;
 
 /// A userspace PVSCSI backend for Xen: gives guests SCSI devices of this domain.
 #[derive(Debug, Parser)]
@@ -46,8 +48,15 @@ enum Verb {
     ///
     /// Runs in the foreground. SIGTERM and SIGINT tell the guest that its devices go, wait a few seconds for it to let go of
     /// them, and end; a second one does not wait. The exit status is 0 then, and when the guest is gone; 1 after a failure; 2
-    /// when the command line is wrong.
+    /// when the command line is wrong; 3 when another process serves the guest already.
     Serve(Serve),
+    /// Start a server for each guest that has vscsi devices, where udev does not
+    ///
+    /// Runs in the foreground. A server that fails is started again, after a pause that grows from a second to a minute; one that
+    /// was told to end is not. A guest that somebody else serves is left alone. SIGTERM and SIGINT end the watch, and the
+    /// servers go on: the next watch gets along with them. The exit status is 0 then, 1 after a failure, 2 when the command
+    /// line is wrong.
+    Watch(watch::Watch),
     /// Make a guest with the devices of its configuration
     ///
     /// Reads vscsi = [ "pdev,vdev,option…", … ] from the file, looks whether each device can be had, makes the guest with
@@ -81,6 +90,9 @@ enum Verb {
     Convert(convert::Convert),
     /// Show the worker at work under a simulated Xen: needs no Xen, no root, no device
     Demo(demo::Options),
+    /// Write manual pages and completions
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +124,9 @@ enum Wait {
     Poll,
 }
 
+/// Exit status of a server that has nothing to do, so that nobody starts it again.
+const SERVED_ALREADY: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -133,14 +148,22 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     match cli.verb {
-        Verb::Serve(arguments) => ended(serve(&arguments)),
         Verb::Create(arguments) => tools::create(&arguments),
+        Verb::Serve(arguments) => match serve(&arguments) {
+            Err(error @ ServeError::Twice(_)) => {
+                failed(&error);
+                ExitCode::from(SERVED_ALREADY)
+            }
+            done => ended(done),
+        },
+        Verb::Watch(arguments) => ended(watch::watch(&arguments, &cli.log)),
         Verb::Attach(arguments) => tools::attach(&arguments),
         Verb::Detach(arguments) => tools::detach(&arguments),
         Verb::List(arguments) => tools::list(&arguments),
         Verb::Check(arguments) => tools::check(&arguments),
         Verb::Convert(arguments) => convert::convert(&arguments),
         Verb::Demo(options) => ended(demo::run(&options)),
+        Verb::Generate(arguments) => ended(generate::generate(&arguments)),
     }
 }
 
@@ -211,9 +234,12 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
 }
 
 fn stop_signals() -> std::io::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
+    signals(&[Signal::SIGTERM, Signal::SIGINT])
+}
+
+/// A descriptor for signals, which come in no other way any more.
+fn signals(which: &[Signal]) -> std::io::Result<SignalFd> {
+    let signals: SigSet = which.iter().copied().collect();
     signals.thread_block()?;
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }

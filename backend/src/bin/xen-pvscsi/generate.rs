@@ -1,0 +1,43 @@
+//! The hidden verb generate: manual pages and completions, from the same definition as the command line, for whoever packages the
+//! program.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// The manual's section: commands of the administrator.
+const SECTION: &str = "8";
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Where the manual pages go: one for the program, one for each verb
+    #[arg(long, value_name = "DIR")]
+    man: PathBuf,
+    /// Where the completions for bash, zsh and fish go
+    #[arg(long, value_name = "DIR")]
+    completions: PathBuf,
+}
+
+pub fn generate(arguments: &Generate) -> io::Result<()> {
+    fs::create_dir_all(&arguments.man)?;
+    fs::create_dir_all(&arguments.completions)?;
+    let mut command = super::Cli::command().disable_help_subcommand(true);
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut command, "xen-pvscsi", &arguments.completions)?;
+    }
+    command.build();
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        page(verb.clone(), &arguments.man)?;
+    }
+    page(command, &arguments.man)
+}
+
+fn page(command: clap::Command, directory: &Path) -> io::Result<()> {
+    let source = format!("xen-pvscsi {}", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).section(SECTION).source(source).manual("Xen");
+    man.generate_to(directory).map(drop)
+}
