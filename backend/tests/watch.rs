@@ -58,6 +58,8 @@ impl Host {
         until("the vhost is taken up", || self.store.read(&state).as_deref() == Some(b"2"));
         let servers = servers(domid);
         assert_eq!(servers.len(), 1, "{servers:?}");
+        let name = fs::read_to_string(format!("/proc/{}/comm", servers[0])).unwrap();
+        assert_eq!(name.trim(), "xen-pvscsi");
         assert_eq!(getpgid(Some(servers[0])), Ok(servers[0]), "a Ctrl-C for the watcher is none for it");
         servers[0]
     }

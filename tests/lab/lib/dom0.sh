@@ -1,4 +1,4 @@
-# dom0.sh: brings up what a Xen host has, and gives the verbs of a scenario's dom0.sh. Runs as PID 1, under bash.
+# dom0.sh: brings up what a Xen host has, and gives the verbs of a scenario's dom0.sh. Runs as PID 1 (or a service of it), under bash.
 . /mnt/lib/check.sh
 . /mnt/lib/vscsi.sh
 . /mnt/lib/kernel-backend.sh
@@ -15,9 +15,9 @@ emit() {
 
 host_up() {
 	local i
-	# Xen's scripts need these; devtmpfs has none of them.
-	ln -s /proc/self/fd /dev/fd
-	for i in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${i%:*}" "/dev/${i#*:}"; done
+	# Xen's scripts need these; devtmpfs has none of them, and udev makes them.
+	[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+	for i in 0:stdin 1:stdout 2:stderr; do [ -e "/dev/${i#*:}" ] || ln -s "/proc/self/fd/${i%:*}" "/dev/${i#*:}"; done
 	# Before xenstored starts: without it the daemon does not find its own domain, and all its clients hang.
 	mount -t xenfs xenfs /proc/xen
 	for i in configfs xen-evtchn xen-gntdev xen-gntalloc xen-privcmd sg sd_mod; do modprobe $i || say "no module $i"; done

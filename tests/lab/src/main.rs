@@ -99,7 +99,8 @@ fn work(verb: Verb) -> Outcome<bool> {
         Verb::Run { scenario, keep, backend, dist } => {
             let run = Run { scenario: &scenario, backend, keep, ..Run::default() };
             let image = ready(dist.dist)?;
-            let programs = program::for_backend(backend)?;
+            let mut programs = program::for_backend(backend)?;
+            programs.extend(program::package_for(&scenario)?);
             Ok(finish(&scenario::judge(&run, &image, &programs)?))
         }
         Verb::Test { names, dist } => {
@@ -127,6 +128,8 @@ fn test(names: &[Test], dist: Dist) -> Outcome<bool> {
         let programs = program::build()?;
         for (scenario, clock) in boots {
             let run = Run { scenario, clock, ..Run::default() };
+            let mut programs = programs.clone();
+            programs.extend(program::package_for(scenario)?);
             tally.add(&scenario::judge(&run, &image, &programs)?);
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::scenario::Backend;
-use crate::tools::{self, Outcome};
+use crate::tools::{self, Need, Outcome};
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// Package and program: the one under test, and a guest's. One by one, or features of the second would get into the first.
@@ -36,6 +36,26 @@ fn build_one(package: &str, program: &str) -> Outcome<PathBuf> {
     let program = target.join(TRIPLE).join("release").join(program);
     tools::run(Command::new(&program).arg("--help").stdout(Stdio::null()))?;
     Ok(program)
+}
+
+/// The Debian package, if the scenario is about it: built as a user builds it, for the C library of this machine.
+///
+/// # Errors
+///
+/// When it does not build.
+pub fn package_for(scenario: &str) -> Outcome<Option<PathBuf>> {
+    if scenario != "package" {
+        return Ok(None);
+    }
+    tools::ensure(Need::Package)?;
+    println!("lab: building the package");
+    let script = tools::workspace().join("backend/dist/build-deb");
+    let output = Command::new(&script).stderr(Stdio::inherit()).output().map_err(tools::at(&script))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match said.lines().last() {
+        Some(package) if output.status.success() => Ok(Some(package.into())),
+        _ => Err(format!("{} failed: {}", script.display(), output.status)),
+    }
 }
 
 /// The programs, if the scenario is about them.

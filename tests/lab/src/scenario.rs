@@ -1,7 +1,8 @@
 //! A scenario: what dom0 and its guests do in one boot, and what must come of it.
 //!
-//! A directory `scenarios/NAME` holds `dom0.sh`, `guest.sh` or `guest-GUEST.sh`, and, when it is a test, `checks`: the
-//! names that must pass, one a line. A name with `ours` behind it is expected only of our backend.
+//! A directory `scenarios/NAME` holds `dom0.sh`, `guest.sh` or `guest-GUEST.sh`, perhaps an `init` in place of the lab's PID 1,
+//! and, when it is a test, `checks`: the names that must pass, one a line. A name with `ours` behind it is expected only of our
+//! backend.
 
 use std::fmt;
 use std::fs;
@@ -32,6 +33,8 @@ pub enum Test {
     Hang,
     /// A hostile frontend on real grants and a real event channel.
     Hostile,
+    /// The Debian package under systemd: servers started by hotplug and by the watcher.
+    Package,
 }
 
 impl Test {
@@ -46,6 +49,7 @@ impl Test {
             Self::Classes => Some("classes"),
             Self::Hang => Some("hang"),
             Self::Hostile => Some("hostile"),
+            Self::Package => Some("package"),
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Need {
     Boot,
     /// To read C headers.
     Headers,
+    /// To make the package.
+    Package,
 }
 
 /// What must be there, and the Debian package that brings it: a path, or a program's name.
@@ -28,6 +30,8 @@ const WANTED: &[(Need, &str, &str)] = &[
     (Need::Image, "mke2fs", "e2fsprogs"),
     (Need::Image, "xz", "xz-utils"),
     (Need::Image, "zstd", "zstd"),
+    (Need::Package, "dpkg-shlibdeps", "dpkg-dev"),
+    (Need::Package, "strip", "binutils"),
     (Need::Headers, "gcc", "gcc"),
     (Need::Headers, "/usr/include/xen/io/vscsiif.h", "libxen-dev"),
     (Need::Headers, "/usr/include/scsi/sg.h", "libc6-dev"),

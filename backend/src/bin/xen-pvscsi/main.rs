@@ -195,6 +195,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn serve(arguments: &Serve) -> Result<(), ServeError> {
+    // The watcher starts it through /proc/self/exe, and ps would show "exe". No more than a name: it can fail.
+    let _ = nix::sys::prctl::set_name(c"xen-pvscsi");
     let domid = DomId(arguments.domid);
     serve::refuse_beside_kernel(Path::new("/sys"))?;
     let store = Xenstore::open()?;

@@ -1,0 +1,21 @@
+# Works with the disk that it has from the start; the guest of the hotplug part gets another one.
+no_disk() { ! ls -d /sys/bus/scsi/devices/*:0:1:0; }
+
+check $lab_part-disk-there disk 0
+check $lab_part-verifies verify $DISK 64k 4m
+# What takes privileges in dom0, which the units keep: a reset, and a command that only the device can refuse.
+check $lab_part-reset sg_reset -d $SG
+sg_raw $SG c1 00 00 00 00 00 > /tmp/raw 2>&1
+if grep -qi "invalid command operation code" /tmp/raw; then
+	pass $lab_part-vendor-command
+else
+	fail $lab_part-vendor-command "$(cat /tmp/raw)"
+fi
+meet first
+if [ $lab_part = hotplug ]; then
+	check hotplug-second-there disk 1
+	check hotplug-second-verifies verify $DISK 64k 4m
+	meet second
+	check hotplug-second-is-gone within 20 no_disk
+fi
+same $lab_part-kernel-has-no-complaint "" "$(complaints)"
