@@ -20,7 +20,7 @@ check upgrade-installs dpkg -i /mnt/xen-pvscsi_*.deb
 same upgrade-leaves-the-server $server "$(servers $g)"
 go $g second
 check hotplug-guest-powers-off guest_gone g 250
-check hotplug-server-ends within 30 unit_is $g inactive
+check hotplug-server-ends within 90 unit_is $g inactive
 check hotplug-process-is-gone unserved $g
 same hotplug-left-no-nodes "" "$(nodes)"
 told g

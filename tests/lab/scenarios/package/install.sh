@@ -27,5 +27,5 @@ kill -ABRT $crashed
 check crashed-server-is-followed within 30 another $waiting $crashed
 check crashed-server-unit-is-active within 30 unit_is $waiting active
 xl destroy waiting
-check waiting-server-ends within 30 unit_is $waiting inactive
+check waiting-server-ends within 90 unit_is $waiting inactive
 same waiting-left-no-nodes "" "$(nodes)"

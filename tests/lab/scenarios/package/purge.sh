@@ -4,7 +4,7 @@ check package-purges dpkg --purge xen-pvscsi
 same purge-leaves-nothing "" "$(diff /tmp/files-before <(files) 2>&1)"
 same purge-leaves-the-server "$server" "$(servers $last)"
 xl destroy last
-check purged-server-ends within 30 unserved $last
+check purged-server-ends within 90 unserved $last
 same purged-server-left-no-nodes "" "$(nodes)"
 # With the package goes its ban: udev loads the kernel's backend for the next vhost, as it would have for all of them.
 guest other "" 256

@@ -18,12 +18,12 @@ systemctl restart xen-pvscsi-watch
 same watch-restart-leaves-the-server $server "$(servers $w)"
 go $w first
 check watch-guest-powers-off guest_gone w 250
-check watch-process-is-gone within 30 unserved $w
+check watch-process-is-gone within 90 unserved $w
 told w
 systemctl stop xen-pvscsi-watch
 same watch-stop-leaves-the-server alive "$(unserved $p && echo gone || echo alive)"
 xl destroy p
-check watch-orphan-ends within 30 unserved $p
+check watch-orphan-ends within 90 unserved $p
 same watch-left-no-nodes "" "$(nodes)"
 
 # For as long as this is away, systemd is not there for those who ask; so udev does not kill what its rules leave behind.
