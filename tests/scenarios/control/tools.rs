@@ -261,7 +261,7 @@ fn a_guest_that_does_not_let_go_keeps_its_device_unless_forced() {
 #[test]
 fn suses_toolstack_attaches_a_hundred_times() {
     let mut machine =
-        Machine::with_limits(TimeLimits { announced: Duration::from_millis(100), ..TimeLimits::default() });
+        Machine::with_limits(TimeLimits { announced: Duration::from_millis(250), ..TimeLimits::default() });
     let wait_for = |store: &mut Xenstore, node: &str, wanted: &str| {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
