@@ -296,9 +296,7 @@ fn suses_toolstack_attaches_a_hundred_times() {
         machine.until_connected(0);
         machine.detach(0);
         attached(&mut machine, "6");
-        machine.delete(0);
-        // It has to hear of that before the next comes.
-        machine.guest().step();
+        machine.delete_until_lost(0);
     }
 }
 
