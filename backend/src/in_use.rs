@@ -12,7 +12,7 @@ use nix::libc::{O_EXCL, O_NONBLOCK};
 use pvscsi_sg::Hctl;
 use pvscsi_sg::disk::MediumError;
 
-use crate::pdev::{PDev, PDevOpenError};
+use crate::pdev::{PDev, PDevOpenError, misleads};
 
 mod backstores;
 pub mod guests;
@@ -41,12 +41,14 @@ impl Identity {
     ///
     /// When it leads nowhere.
     pub fn of(pdev: &PDev) -> Result<Option<Self>, PDevOpenError> {
-        if let Some(address) = pdev.address()? {
-            return Ok(Some(Self::Scsi(address)));
+        match pdev.resolve()? {
+            PDev::Address(address) => Ok(Some(Self::Scsi(address))),
+            PDev::File(path) => match Self::of_file(&path) {
+                Ok(file) => Ok(Some(file)),
+                Err(source) => Err(MediumError::Open { path, source }.into()),
+            },
+            _ => Ok(None),
         }
-        let PDev::File(path) = pdev else { return Ok(None) };
-        let file = Self::of_file(path).map_err(|source| MediumError::Open { path: path.clone(), source })?;
-        Ok(Some(file))
     }
 
     fn of_file(path: &Path) -> io::Result<Self> {
@@ -73,7 +75,7 @@ impl Holder {
 /// Names of volumes and of directories are anybody's: what could forge a line of a log is shown as its number.
 pub(crate) fn harmless(text: impl Into<String>) -> String {
     let text = text.into();
-    let shown = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() };
+    let shown = |c: char| if misleads(c) { c.escape_unicode().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
 

@@ -214,8 +214,10 @@ pub fn to_xml(devices: &[DeviceSpec]) -> Result<String, ToError> {
         if feature_host {
             return Err(ToError::FeatureHost(name.clone()));
         }
-        let address = pdev.address().map_err(|why| ToError::Unknown { name: name.clone(), why })?;
-        let Hctl { host, channel, target, lun } = address.ok_or_else(|| ToError::Emulated(name.clone()))?;
+        let found = pdev.resolve().map_err(|why| ToError::Unknown { name: name.clone(), why })?;
+        let PDev::Address(Hctl { host, channel, target, lun }) = found else {
+            return Err(ToError::Emulated(name.clone()));
+        };
         let flags = [(read_only, "  <readonly/>\n"), (shared, "  <shareable/>\n")];
         let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, element)| *element).collect();
         let (controller, bus, id, unit) = (vdev.host, vdev.nexus.channel, vdev.nexus.id, vdev.nexus.lun);

@@ -250,11 +250,11 @@ impl fmt::Display for Link {
 
 /// `SCSI Device Bus Location: Channel ID: 0 Target ID: 2 LUN: 1 Host ID: 8`. In place of the host stands `PHBA Mode` when the
 /// group belongs to one host, whose number it then has.
-fn pscsi(info: &str, group: &str) -> Option<Hctl> {
+pub(crate) fn pscsi(info: &str, group: &str) -> Option<Hctl> {
     let channel = between(info, "Channel ID: ", " ")?;
     let target = between(info, "Target ID: ", " ")?;
     let lun = between(info, "LUN: ", " ")?;
-    let host = match between(info, "Host ID: ", "\n")? {
+    let host = match info.split_once("Host ID: ")?.1.lines().next()?.trim_end() {
         "PHBA Mode" => group,
         host => host,
     };

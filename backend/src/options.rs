@@ -47,6 +47,12 @@ impl Options {
         Ok(options)
     }
 
+    /// Those of the device alone, which its node holds.
+    #[must_use]
+    pub fn of_device(self) -> Self {
+        Self { feature_host: false, ..self }
+    }
+
     /// Options from the text of a node; "" has none.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ impl fmt::Display for PDev {
 }
 
 /// Control characters, and those that end a line or turn the direction of what follows them (Unicode, UAX #9).
-fn misleads(character: char) -> bool {
+pub(crate) fn misleads(character: char) -> bool {
     let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     character.is_control() || turns
 }
@@ -249,23 +249,24 @@ impl PDev {
         }
     }
 
-    /// The address that a SCSI device has now; `None` for an emulated disk. An address is itself, whether anything is there or not.
+    /// What the name stands for now: an address, a file or memory. An address is itself, whether anything is there or not.
     ///
     /// # Errors
     ///
     /// [`PDevOpenError`] says what and where.
-    pub fn address(&self) -> Result<Option<Hctl>, PDevOpenError> {
-        self.address_on(&Host::default())
+    pub fn resolve(&self) -> Result<Self, PDevOpenError> {
+        self.resolve_on(&Host::default())
     }
 
-    fn address_on(&self, host: &Host) -> Result<Option<Hctl>, PDevOpenError> {
-        if let Self::Address(hctl) = self {
-            return Ok(Some(*hctl));
+    fn resolve_on(&self, host: &Host) -> Result<Self, PDevOpenError> {
+        if let Self::Address(_) = self {
+            return Ok(self.clone());
         }
-        match self.find(host)? {
-            Found::Sg(node) => Ok(Some(host.locator.address_of(&node)?)),
-            Found::File(_) | Found::Ram(_) => Ok(None),
-        }
+        Ok(match self.find(host)? {
+            Found::Sg(node) => Self::Address(host.locator.address_of(&node)?),
+            Found::File(path) => Self::File(path),
+            Found::Ram(bytes) => Self::Ram(bytes),
+        })
     }
 
     fn find(&self, host: &Host) -> Result<Found, PDevOpenError> {

@@ -26,9 +26,8 @@ mod nodes;
 
 pub use holdings::Holdings;
 use holdings::Served;
-use nodes::{
-    drop_error, einval, is_of_request, not_fatal, read_optional, replace, shorten, state_of, write_if_there,
-};
+pub(crate) use nodes::read_optional;
+use nodes::{drop_error, einval, is_of_request, not_fatal, replace, shorten, state_of, write_if_there};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;

@@ -2,7 +2,8 @@
 //!
 //! Nothing here knows Xen: a [`LogicalUnit`] takes a [`Command`] with its memory, and a [`Completion`] brings the
 //! outcome and the memory back. [`SgDevice`] passes commands to a device behind `/dev/sgN`; [`disk::EmulatedDisk`] answers
-//! them from a file or from memory; [`ReadOnly`] lets nothing be written through either. All of them work on one [`Reactor`] per worker.
+//! them from a file or from memory; [`ReadOnly`] lets nothing be written through either. All of them work on one [`Reactor`] per
+//! worker.
 #![cfg_attr(
     not(test),
     deny(

@@ -3,7 +3,7 @@
 use pvscsi_guestmem::PAGE_SIZE;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
-use pvscsi_sg::Hctl;
+use pvscsi_sg::{Hctl, Locator};
 use serde_json::json;
 
 use super::{Fact, Machine, names};
@@ -17,6 +17,7 @@ use crate::vdev::VDev;
 const GUEST_MAX: u64 = (MAX_SEGMENTS * PAGE_SIZE) as u64;
 /// Linux's frontend leaves one segment out (drivers/scsi/xen-scsifront.c, `max_sectors`).
 const LINUX_MAX: u64 = ((MAX_SEGMENTS - 1) * PAGE_SIZE) as u64;
+
 pub(super) fn facts(machine: &mut Machine, text: &str) -> Vec<Fact> {
     let mut words = text.split(',').map(str::trim);
     let (name, vdev) = (words.next().unwrap_or_default(), words.next());
@@ -69,6 +70,7 @@ fn file(pdev: &PDev, name: &str) -> Vec<Fact> {
 /// What sysfs says of a SCSI device.
 pub(super) fn scsi(machine: &Machine, name: &str, hctl: Hctl) -> Vec<Fact> {
     let (host, directory) = (&machine.host, device(hctl));
+    let locator = Locator::with_roots(host.path("sys"), host.path("dev"));
     let read = |what: &str| host.read(&format!("{directory}/{what}")).unwrap_or_default().trim().to_owned();
     let address = hctl.to_string();
     let found = if name == address {
@@ -80,7 +82,7 @@ pub(super) fn scsi(machine: &Machine, name: &str, hctl: Hctl) -> Vec<Fact> {
     let (vendor, model, revision) = (read("vendor"), read("model"), read("rev"));
     let device_type = read("type").parse().unwrap_or(0x1f);
     let kind = names::device_type(device_type);
-    let (wwid, serial) = (read("wwid"), serial(host, &directory));
+    let (wwid, serial) = (read("wwid"), locator.serial_of(hctl).unwrap_or_default());
     let identity = match (wwid.as_str(), serial.as_str()) {
         ("", "") => "says neither a name of its own nor a serial number".to_owned(),
         (wwid, "") => wwid.to_owned(),
@@ -105,14 +107,6 @@ pub(super) fn scsi(machine: &Machine, name: &str, hctl: Hctl) -> Vec<Fact> {
     facts.push(engine(machine));
     facts.push(limits(host, hctl, disk.as_deref()));
     facts
-}
-
-/// The page of unit serial number: its length in bytes 2 and 3, then text (SPC-5, 7.7.19).
-fn serial(host: &Host, directory: &str) -> String {
-    let page = std::fs::read(host.path(&format!("{directory}/vpd_pg80"))).unwrap_or_default();
-    let length = page.get(2..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
-    let text: Vec<u8> = page.iter().skip(4).take(length.into()).copied().collect();
-    String::from_utf8_lossy(&text).trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
 }
 
 fn size(bytes: u64, block: u64) -> Fact {

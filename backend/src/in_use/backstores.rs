@@ -6,6 +6,7 @@ use std::path::Path;
 use pvscsi_sg::Hctl;
 
 use super::{Holder, Host, Identity, device};
+use crate::lio;
 
 /// Classes of nodes that a SCSI device has (Linux's Documentation/scsi).
 const CLASSES: [&str; 4] = ["block", "scsi_generic", "scsi_tape", "scsi_changer"];
@@ -19,6 +20,13 @@ struct Backstore {
     info: String,
 }
 
+impl Backstore {
+    /// The SCSI device of one that passes commands through.
+    fn address(&self) -> Option<Hctl> {
+        lio::pscsi(&self.info, self.plugin.strip_prefix("pscsi_")?)
+    }
+}
+
 impl Host {
     /// Those that were made from a node of this device, or name its address.
     pub(super) fn backstores(&self, hctl: Hctl) -> Vec<Holder> {
@@ -27,15 +35,11 @@ impl Host {
             return Vec::new();
         }
         let nodes = self.nodes(hctl);
-        let Hctl { host, channel, target, lun } = hctl;
-        // As pscsi says it (Linux's drivers/target/target_core_pscsi.c).
-        let address = format!("Channel ID: {channel} Target ID: {target} LUN: {lun} Host ID: {host}");
         let is_it = |backstore: &Backstore| {
             let path = self.path(backstore.path.trim_start_matches('/'));
             let path = fs::canonicalize(&path).unwrap_or(path);
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            nodes.iter().any(|node| node == name)
-                || backstore.info.lines().any(|line| line.trim_end().ends_with(&address))
+            nodes.iter().any(|node| node == name) || backstore.address() == Some(hctl)
         };
         all.into_iter().filter(is_it).map(holder).collect()
     }

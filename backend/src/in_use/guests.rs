@@ -11,6 +11,7 @@ use pvscsi_xen::xenstore::{Error, Nodes};
 use super::{Holder, Host, Identity};
 use crate::options::Options;
 use crate::pdev::PDev;
+use crate::vhost::read_optional;
 use crate::xenbus::XenbusState;
 
 /// Backends of block devices that may have a device beside the host's knowledge: blkback does not claim it, and QEMU is a program
@@ -184,13 +185,8 @@ fn params(text: &str, host: &Host) -> Option<Identity> {
 
 /// A node's text; `None` for one that is not there, or that we may not read.
 fn text(store: &mut impl Nodes, path: &str) -> Result<Option<String>, Error> {
-    match store.read(path) {
-        Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
-        Err(error) if error.is_not_found() || error.is_denied() => Ok(None),
-        // A directory whose name leaves no room for a node below.
-        Err(Error::BadPath { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let value = read_optional(store, path)?;
+    Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
 }
 
 fn children(store: &mut impl Nodes, path: &str) -> Result<Vec<String>, Error> {

@@ -115,7 +115,11 @@ fn look_up(host: &Imitation, text: &str) -> Result<(Found, Option<String>), Stri
         Host { locator: host.locator(), lio: host.lio(), saved: Saved::in_files(vec![host.saved_path()]) };
     let p_dev: PDev = text.parse().unwrap();
     let found = p_dev.find(&host).map_err(|error| error.to_string())?;
-    Ok((found, p_dev.address_on(&host).unwrap().map(|hctl| hctl.to_string())))
+    let address = match p_dev.resolve_on(&host).unwrap() {
+        PDev::Address(hctl) => Some(hctl.to_string()),
+        _ => None,
+    };
+    Ok((found, address))
 }
 
 #[test]

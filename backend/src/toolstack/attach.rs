@@ -10,7 +10,7 @@ use super::tree::{self, Vhost};
 use super::{ToolError, Toolstack};
 use crate::in_use::guests::{Guests, Whose};
 use crate::in_use::{self, Host, Identity};
-use crate::options::Options;
+use crate::pdev::PDev;
 use crate::xenbus::XenbusState;
 
 /// How long a guest may take to come for a device before the user is told that it has not.
@@ -48,11 +48,12 @@ impl Toolstack<'_> {
         // What the backend would find only when the guest comes.
         check(spec)?;
         let device = |source| ToolError::Device { name: spec.name.clone(), source };
-        let p_dev = match spec.pdev.address().map_err(device)? {
-            Some(address) => address.to_string(),
-            None => spec.name.clone(),
+        let found = spec.pdev.resolve().map_err(device)?;
+        let identity = Identity::of(&found).map_err(device)?;
+        let p_dev = match found {
+            PDev::Address(hctl) => hctl.to_string(),
+            _ => spec.name.clone(),
         };
-        let identity = Identity::of(&spec.pdev).map_err(device)?;
         if let Some(identity) = &identity {
             self.refuse_held(spec, identity)?;
         }
@@ -239,9 +240,9 @@ fn write(
     {
         tx.write(&format!("{path}/{name}"), value)?;
     }
-    let options = Options { feature_host: false, ..spec.options };
-    if options != Options::default() {
-        tx.write(&format!("{path}/options"), options.to_string())?;
+    let options = spec.options.of_device().to_string();
+    if !options.is_empty() {
+        tx.write(&format!("{path}/options"), options)?;
     }
     if new || asked {
         // Last of all: it starts both ends, or has the frontend look.
@@ -288,5 +289,5 @@ fn write_vhost(
     tx.write(&format!("{copy}/backend"), &backend)?;
     tx.write(&format!("{copy}/state"), XenbusState::Initialising.digit())?;
     of_backend.iter().try_for_each(|(name, value)| tx.write(&format!("{copy}/{name}"), value))?;
-    tx.write(&format!("/local/domain/{own}/{}/{}", tree::backend(domid, vhost), tree::TOOLSTACK), tree::OURS)
+    tx.write(&format!("{backend}/{}", tree::TOOLSTACK), tree::OURS)
 }

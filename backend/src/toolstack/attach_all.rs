@@ -68,7 +68,7 @@ fn is_there(vhosts: &[Vhost], spec: &DeviceSpec) -> Result<bool, ToolError> {
         return Err(ToolError::Taken { vdev, by: device.name.clone() });
     }
     let options = Options::from_node(&device.options);
-    if options == Ok(Options { feature_host: false, ..spec.options }) {
+    if options == Ok(spec.options.of_device()) {
         Ok(true)
     } else {
         Err(ToolError::OtherOptions { name, vdev })

@@ -127,7 +127,9 @@ impl Vhost {
         let options = Options::from_node(&String::from_utf8_lossy(&options))
             .or_else(|error| fault(format!("{name}: {error}")))?;
         let broken = |error| Trouble::Fault(Fault(format!("{name}: {error}")));
-        let device = Identity::of(&p_dev).map_err(broken)?;
+        // What is looked at is what is opened, wherever the name leads meanwhile.
+        let found = p_dev.resolve().map_err(broken)?;
+        let device = Identity::of(&found).map_err(broken)?;
         let held = device.map(|device| Held::new(device, options.shared, &v_dev));
         if let Some(held) = &held {
             let by = context.holdings.who_has(held, &mut context.store, context.domid, others)?;
@@ -135,8 +137,6 @@ impl Vhost {
                 return fault(format!("{name}: {p_dev} is in use: {by}"));
             }
         }
-        // By the address that was looked at, wherever the name leads meanwhile.
-        let found = if let Some(Identity::Scsi(hctl)) = device { PDev::Address(hctl) } else { p_dev.clone() };
         let unit: Box<dyn LogicalUnit> = found.open(options).map_err(broken)?;
         match (&self.worker, &mut self.ready) {
             (Some(worker), _) => worker.add(nexus, unit),

@@ -38,7 +38,7 @@ pub(super) fn not_fatal(result: Result<(), xenstore::Error>) -> Result<(), xenst
     }
 }
 
-pub(super) fn read_optional(store: &mut Xenstore, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
+pub(crate) fn read_optional(store: &mut impl Nodes, path: &str) -> Result<Option<Vec<u8>>, xenstore::Error> {
     match store.read(path) {
         Ok(value) => Ok(Some(value)),
         // A node that we may not read is as good as none, and so is one in a directory whose name leaves no room for its own.

@@ -42,6 +42,13 @@ impl Locator {
         wwns(&self.device(hctl)).into_iter().find(|wwn| self.by_wwn(wwn, None).is_ok())
     }
 
+    /// The unit serial number of the device, in which what is no UTF-8 is replaced; `None` when it tells none.
+    #[must_use]
+    pub fn serial_of(&self, hctl: Hctl) -> Option<String> {
+        let page = read(&self.device(hctl).join("vpd_pg80"));
+        vpd::unit_serial(&page).map(|serial| String::from_utf8_lossy(serial).into_owned())
+    }
+
     /// The peripheral device type of the device (SPC-5, 6.6.2): 0 is a disk.
     ///
     /// # Errors
@@ -175,6 +182,8 @@ mod tests {
             ],
         );
         assert_eq!(locator.by_serial("WD-1 A").unwrap(), hctl("1:0:0:0"));
+        assert_eq!(locator.serial_of(hctl("1:0:0:0")).as_deref(), Some("WD-1 A"));
+        assert_eq!(locator.serial_of(hctl("2:0:0:0")), None);
         for other in ["wd-1 a", "WD-1", ""] {
             assert!(matches!(locator.by_serial(other), Err(LocateError::Unknown { .. })), "{other:?}");
         }

@@ -94,8 +94,6 @@ pub struct Run<'a> {
     pub limit: Duration,
     /// How time passes in it.
     pub clock: Clock,
-    /// See [`Machine::reboots`].
-    pub reboots: bool,
     /// See [`Machine::pinned`].
     pub pinned: bool,
     /// More variables for dom0's script, as `NAME=VALUE`.
@@ -110,7 +108,6 @@ impl Default for Run<'_> {
             keep: false,
             limit: Duration::from_secs(2400),
             clock: Clock::Wall,
-            reboots: false,
             pinned: false,
             variables: &[],
         }
@@ -208,7 +205,6 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
         log: &log,
         limit: run.limit,
         clock: run.clock,
-        reboots: run.reboots,
         pinned: run.pinned,
     };
     let end = machine.boot()?;

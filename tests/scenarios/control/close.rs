@@ -93,8 +93,7 @@ fn the_toolstack_takes_a_vhost_away() {
     machine.until_state(0, "6");
     assert_eq!(machine.frontend_value("0/state"), "6");
     assert_eq!(machine.guest().host(0).unanswered(), 0, "the last commands were served");
-    machine.delete(0);
-    machine.until("the guest has lost the device", |machine| !machine.guest().has_host(0));
+    machine.delete_until_lost(0);
     machine.until("its ring is not granted any more", |machine| machine.guest().deferred_grants() == 0);
     check_io(machine.guest().host(1), nexus(0));
     assert_eq!(machine.written("0/state"), "1 2 4 5 6 -");

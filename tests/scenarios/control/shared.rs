@@ -223,8 +223,7 @@ fn of_two_guests_that_come_at_once_one_at_most_has_the_device() {
         for machine in [&mut one, &mut other] {
             machine.detach(0);
             machine.until_state(0, "6");
-            machine.delete(0);
-            machine.until("the guest has lost it", |machine| !machine.guest().has_host(0));
+            machine.delete_until_lost(0);
         }
     }
     println!("figures: {} times one of two had it, {} times none", served[1], served[0]);

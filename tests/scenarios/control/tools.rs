@@ -261,7 +261,7 @@ fn a_guest_that_does_not_let_go_keeps_its_device_unless_forced() {
 #[test]
 fn suses_toolstack_attaches_a_hundred_times() {
     let mut machine =
-        Machine::with_limits(TimeLimits { announced: Duration::from_millis(100), ..TimeLimits::default() });
+        Machine::with_limits(TimeLimits { announced: Duration::from_millis(250), ..TimeLimits::default() });
     let wait_for = |store: &mut Xenstore, node: &str, wanted: &str| {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
@@ -296,9 +296,7 @@ fn suses_toolstack_attaches_a_hundred_times() {
         machine.until_connected(0);
         machine.detach(0);
         attached(&mut machine, "6");
-        machine.delete(0);
-        // It has to hear of that before the next comes.
-        machine.guest().step();
+        machine.delete_until_lost(0);
     }
 }
 

@@ -125,6 +125,12 @@ impl Machine {
         }
     }
 
+    /// The same, and the guest has heard of it: it takes what comes next for something new.
+    pub fn delete_until_lost(&mut self, vhost: u32) {
+        self.delete(vhost);
+        self.until("the guest has lost the device", |machine| !machine.guest().has_host(vhost));
+    }
+
     /// Removes a directory, whoever uses it.
     pub fn remove(&mut self, path: &str) {
         self.toolstack.remove(path).unwrap();

@@ -114,6 +114,11 @@ fn ended(done: Result<(), ExitCode>) -> ExitCode {
     done.err().unwrap_or(ExitCode::SUCCESS)
 }
 
+/// The words of a command line as an item of `vscsi=`.
+fn item(pdev: Option<&String>, vdev: Option<&String>, options: &[String]) -> String {
+    pdev.into_iter().chain(vdev).chain(options).map(String::as_str).collect::<Vec<_>>().join(",")
+}
+
 pub fn attach(arguments: &Attach) -> ExitCode {
     let Attach { domain, pdev, vdev, options, config } = arguments;
     let specs = if let Some(file) = config {
@@ -122,8 +127,7 @@ pub fn attach(arguments: &Attach) -> ExitCode {
             Err(error) => return super::failed(&error),
         }
     } else {
-        let parts = pdev.iter().chain(vdev).chain(options).map(String::as_str);
-        match parts.collect::<Vec<_>>().join(",").parse() {
+        match item(pdev.as_ref(), vdev.as_ref(), options).parse() {
             Ok(spec) => vec![spec],
             Err(error) => {
                 super::complain(format_args!("{error}"));
@@ -200,10 +204,7 @@ pub fn check(arguments: &Check) -> ExitCode {
     let mut machine = Machine::here();
     let report = match pdev {
         None => machine.host(),
-        Some(_) => {
-            let words: Vec<&str> = pdev.iter().chain(vdev).chain(options).map(String::as_str).collect();
-            machine.device(&words.join(","))
-        }
+        Some(_) => machine.device(&item(pdev.as_ref(), vdev.as_ref(), options)),
     };
     if *json {
         say(&format!("{:#}\n", report.json()))
