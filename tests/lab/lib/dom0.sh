@@ -82,11 +82,17 @@ guest() {
 # guest_config NAME [WORDS [MIB]]: writes /tmp/guests/NAME for a guest that runs guest-NAME.sh (guest.sh, if there is no such file)
 # of the scenario, with more words on its command line and this much memory, and with $VCPUS processors.
 guest_config() {
-	local name=$1 words=${2:-} script=guest-$1.sh
+	local name=$1 words=${2:-} script=guest-$1.sh word
 	[ -e "/mnt/scenario/$script" ] || script=guest.sh
 	if [ ! -e /tmp/guest.cpio ]; then
 		cp /mnt/lib/guest.sh /mnt/lib/check.sh $OVERLAY/lib/
 		cp /mnt/scenario/guest*.sh $OVERLAY/scenario/
+		# What the kernel runs for xl shutdown and xl reboot; busybox's own would ask PID 1, a script.
+		mkdir -p /tmp/overlay/usr/sbin
+		for word in poweroff reboot; do
+			printf '#!/bin/sh\nexec busybox %s -f\n' $word > /tmp/overlay/usr/sbin/$word
+			chmod 755 /tmp/overlay/usr/sbin/$word
+		done
 		[ -e $OVERLAY/facts ] || : > $OVERLAY/facts
 		{ cat /lab/guest.cpio && (cd /tmp/overlay && find . | busybox cpio -o -H newc 2> /dev/null); } > /tmp/guest.cpio
 	fi

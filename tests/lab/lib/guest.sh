@@ -10,14 +10,14 @@ lab_main() {
 	say "guest done after $(cut -d' ' -f1 /proc/uptime) s"
 }
 
-# disk TARGET: waits for the disk 0:TARGET:0 of whatever SCSI host the frontend has now; sets DISK and SG.
+# disk TARGET [LUN]: waits for the disk 0:TARGET:LUN of whatever SCSI host the frontend has now; sets DISK and SG.
 disk() {
 	DISK=none SG=none
-	within 20 find_disk "$1" || return 1
-	DISK=/dev/$(ls /sys/bus/scsi/devices/*:0:"$1":0/block)
-	SG=/dev/$(ls /sys/bus/scsi/devices/*:0:"$1":0/scsi_generic)
+	within 20 find_disk "$1:${2:-0}" || return 1
+	DISK=/dev/$(ls /sys/bus/scsi/devices/*:0:"$1:${2:-0}"/block)
+	SG=/dev/$(ls /sys/bus/scsi/devices/*:0:"$1:${2:-0}"/scsi_generic)
 }
-find_disk() { ls -d /sys/bus/scsi/devices/*:0:"$1":0/block/* && ls -d /sys/bus/scsi/devices/*:0:"$1":0/scsi_generic/*; }
+find_disk() { ls -d /sys/bus/scsi/devices/*:0:"$1"/block/* && ls -d /sys/bus/scsi/devices/*:0:"$1"/scsi_generic/*; }
 
 # meet PLACE: tells dom0 where we are and waits until it says go. stopped PLACE: whether it has said so.
 meet() {

@@ -122,12 +122,13 @@ fn test(names: &[Test], dist: Dist) -> Outcome<bool> {
     if names.contains(&Test::Headers) {
         tally.add(&headers::compare()?);
     }
-    let boots: Vec<_> = names.iter().filter_map(|test| Some((test.scenario()?, test.clock()))).collect();
+    let boots: Vec<_> = names.iter().filter_map(|test| Some((test.scenario()?, *test))).collect();
     if !boots.is_empty() {
         let image = ready(dist)?;
         let programs = program::build()?;
-        for (scenario, clock) in boots {
-            let run = Run { scenario, clock, ..Run::default() };
+        for (scenario, test) in boots {
+            let (clock, reboots) = (test.clock(), test.reboots());
+            let run = Run { scenario, clock, reboots, ..Run::default() };
             let mut programs = programs.clone();
             programs.extend(program::package_for(scenario)?);
             tally.add(&scenario::judge(&run, &image, &programs)?);

@@ -46,6 +46,8 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// How its time passes.
     pub clock: Clock,
+    /// Whether dom0 may reboot it, to be told from a crash by its own last words only.
+    pub reboots: bool,
     /// Dom0 and the guests have a core each, and nobody schedules: steady figures.
     pub pinned: bool,
 }
@@ -134,15 +136,17 @@ impl Machine<'_> {
         let dom0_cpus = if self.pinned { 1 } else { cpus };
         let scheduler = if self.pinned && cpus > 1 { "sched=null" } else { "" };
         // smap, smep, pku: a PV dom0 dies at its first page fault with them under TCG. noreboot: a crash stays visible.
+        let (noreboot, no_reboot) = if self.reboots { ("", None) } else { ("noreboot", Some("-no-reboot")) };
         let xen = format!(
-            "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none noreboot smap=0 smep=0 pku=0 \
+            "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none {noreboot} smap=0 smep=0 pku=0 \
              dom0_mem=2560M,max:2560M dom0_max_vcpus={dom0_cpus} {scheduler}"
         );
         // loglevel=2: only what is as bad as a crash. The stall detector misfires when this machine is busy.
         let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
         tools::mortal("qemu-system-x86_64")
             .args(accel)
-            .args(["-smp", &cpus.to_string(), "-cpu", CPU, "-m", "6G", "-no-reboot", "-nodefaults"])
+            .args(["-smp", &cpus.to_string(), "-cpu", CPU, "-m", "6G", "-nodefaults"])
+            .args(no_reboot)
             .args(["-display", "none", "-serial", "stdio", "-kernel", &image("xen"), "-append", &xen])
             .args(["-initrd", &format!("{} {dom0},{}", image("vmlinuz"), image("initrd.gz"))])
             .args(["-drive", &format!("file={},format=raw,if=virtio,snapshot=on", image("dom0.img"))])

@@ -35,6 +35,8 @@ pub enum Test {
     Hostile,
     /// The Debian package under systemd: servers started by hotplug and by the watcher.
     Package,
+    /// Disks that are known by their names when dom0 has rebooted, and when a guest comes from elsewhere.
+    Names,
 }
 
 impl Test {
@@ -50,7 +52,13 @@ impl Test {
             Self::Hang => Some("hang"),
             Self::Hostile => Some("hostile"),
             Self::Package => Some("package"),
+            Self::Names => Some("names"),
         }
+    }
+
+    /// Whether dom0 reboots in it.
+    pub fn reboots(self) -> bool {
+        self == Self::Names
     }
 
     /// How time passes in it.
@@ -94,6 +102,8 @@ pub struct Run<'a> {
     pub limit: Duration,
     /// How time passes in it.
     pub clock: Clock,
+    /// See [`Machine::reboots`].
+    pub reboots: bool,
     /// See [`Machine::pinned`].
     pub pinned: bool,
     /// More variables for dom0's script, as `NAME=VALUE`.
@@ -108,6 +118,7 @@ impl Default for Run<'_> {
             keep: false,
             limit: Duration::from_secs(2400),
             clock: Clock::Wall,
+            reboots: false,
             pinned: false,
             variables: &[],
         }
@@ -205,6 +216,7 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
         log: &log,
         limit: run.limit,
         clock: run.clock,
+        reboots: run.reboots,
         pinned: run.pinned,
     };
     let end = machine.boot()?;

@@ -14,7 +14,7 @@ check waiting-device-is-there within 20 test -e "/sys/bus/xen-backend/devices/vs
 sleep 1
 systemctl start $UDEV
 files > /tmp/files-before
-check package-installs dpkg -i /mnt/xen-pvscsi_*.deb
+step package-installs
 same package-has-the-program "xen-pvscsi $(dpkg-query -W -f '${Version}' xen-pvscsi)" "$(/usr/sbin/xen-pvscsi --version)"
 same alias-loads-nothing 0 "$(alias_loads)"
 check units-are-correct systemd-analyze verify --man=no xen-pvscsi@7.service xen-pvscsi-watch.service
