@@ -46,8 +46,8 @@ impl Toolstack<'_> {
         Ok(())
     }
 
-    /// A guest that has just come back may be getting its devices from its old server at the same time.
-    fn attach_once(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
+    /// A guest that has just come back may be getting its devices from its old server and from the user at the same time.
+    pub(super) fn attach_once(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
         match self.attach(domid, spec) {
             Err(ToolError::Taken { by, .. }) if by == spec.name => Ok(Attached::Before),
             attached => attached,

@@ -6,6 +6,7 @@ use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{self, Nodes};
 use tracing::{info, warn};
 
+use super::attach::Attached;
 use super::spec::DeviceSpec;
 use super::tree::{self, Device, Vhost};
 use super::{ToolError, Toolstack};
@@ -78,7 +79,8 @@ impl Toolstack<'_> {
         }
         info!("domain {gone} is back as domain {domid}: its devices follow");
         for device in &belongings.devices {
-            match self.attach(domid, device) {
+            match self.attach_once(domid, device) {
+                Ok(Attached::Before) => {}
                 Ok(_) => info!("domain {domid}: {} is attached again as {}", device.name, device.vdev),
                 Err(ToolError::Interrupted) => return Err(ToolError::Interrupted),
                 Err(error) => warn!("domain {domid}: {} at {}: {error}", device.name, device.vdev),

@@ -41,6 +41,8 @@ arrives restore
 # To this host again, through what stands for ssh.
 printf '#!/bin/sh\nshift\nexec "$@"\n' > /tmp/no-ssh
 chmod +x /tmp/no-ssh
+# The log of its console goes on under the name that it has until all of it has come.
+listen g--incoming
 before=$D
 leaves
 check migrate xl migrate -p -s /tmp/no-ssh g localhost
@@ -49,6 +51,7 @@ arrives migration
 go $D arrived
 check guest-powers-off guest_gone g 120
 told g
+told g--incoming
 no_nodes() { ! xenstore-ls /local/domain/0/backend/vscsi | grep -q .; }
 check no-nodes-left within 20 no_nodes
 kill $WATCH
