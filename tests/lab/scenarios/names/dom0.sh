@@ -44,3 +44,11 @@ if [ $BOOT = 1 ]; then
 	sleep 60
 fi
 . /mnt/scenario/elsewhere.sh
+. /mnt/scenario/lio.sh
+
+no_nodes() { ! xenstore-ls /local/domain/0/backend/vscsi | grep -q .; }
+check no-nodes-left within 20 no_nodes
+kill $WATCH
+ended $WATCH 10
+same watch-exits-0 0 "$STATUS"
+check no-domain-kept-alive within 10 only_dom0

@@ -52,9 +52,3 @@ go $D arrived
 check guest-powers-off guest_gone g 120
 told g
 told g--incoming
-no_nodes() { ! xenstore-ls /local/domain/0/backend/vscsi | grep -q .; }
-check no-nodes-left within 20 no_nodes
-kill $WATCH
-ended $WATCH 10
-same watch-exits-0 0 "$STATUS"
-check no-domain-kept-alive within 10 only_dom0
