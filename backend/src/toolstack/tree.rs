@@ -153,12 +153,17 @@ fn children(store: &mut impl Nodes, path: &str) -> Result<Vec<String>, Error> {
     }
 }
 
-/// Removes a vhost, the frontend's side first.
+/// Removes a vhost, the frontend's side first, and the guest's directories of vhosts with the last one, as libxl does.
 pub(super) fn remove_vhost(store: &mut impl Nodes, domid: DomId, vhost: u32) -> Result<(), Error> {
     let backend = backend(domid, vhost);
     let errors = format!("error/{backend}");
     for path in [&frontend(domid, vhost), &backend, &errors, &copy(domid, vhost), &numbering(domid, vhost)] {
         store.remove(path)?;
+        if let Some((parent, _)) = path.rsplit_once('/')
+            && children(store, parent)?.is_empty()
+        {
+            store.remove(parent)?;
+        }
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 # The names that the kernel's backend has invented: as long as it is there, and from what targetcli has saved of it.
 export TARGETCLI_HOME=/tmp/targetcli
-mkdir -p $TARGETCLI_HOME
+mkdir -p $TARGETCLI_HOME /run/dbus
+# targetcli asks for other programs' backstores.
+dbus-daemon --system --fork
 mount -t tmpfs tmpfs /etc/rtslib-fb-target
 modprobe -a target_core_pscsi xen-scsiback
-NAME=naa.6001405a1b2c3d4e
+NAME=naa.5001405a1b2c3d4e
 export_c() {
 	targetcli /backstores/pscsi create c $DISK &&
 		targetcli /xen-pvscsi create $NAME &&
@@ -19,10 +21,10 @@ says() {
 	! "$@" > /tmp/said 2>&1 && grep -q "$pattern" /tmp/said || { cat /tmp/said && return 1; }
 }
 remedy="targetcli /backstores/pscsi delete c"
-check held-disk-is-refused says "holds $DISK as long as it exists: delete it with $remedy" xen-pvscsi check $NAME:0 0:0:0:0
+check held-disk-is-refused says "holds $(where c) as long as it exists: delete it with $remedy" xen-pvscsi check $NAME:0 0:0:0:0
 check remedy-is-one $remedy
-check targetcli-clears targetcli clearconfig confirm=True
-check scsiback-goes modprobe -r xen-scsiback
+check targetcli-deletes targetcli /xen-pvscsi delete $NAME
+check scsiback-goes sh -c "rmdir $TARGET/xen-pvscsi && modprobe -r xen-scsiback"
 check saved-name-is-found xen-pvscsi check $NAME:0 0:0:0:0
 
 guest_config h
