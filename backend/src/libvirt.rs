@@ -88,6 +88,9 @@ pub enum ToError {
     /// All commands to the device.
     #[error("{0}: libvirt has no form for feature-host")]
     FeatureHost(String),
+    /// A device of a driver domain.
+    #[error("{0}: libvirt has no form for backend=, a device of another domain")]
+    Backend(String),
     /// An emulated disk.
     #[error("{0}: libvirt's <hostdev> is a SCSI device of this host, not an emulated disk")]
     Emulated(String),
@@ -165,7 +168,7 @@ fn device<'a, 'input>(hostdev: Node<'a, 'input>) -> Result<DeviceSpec, Fault<'a,
         read_only: children(hostdev, "readonly").next().is_some(),
         shared: children(hostdev, "shareable").next().is_some(),
     };
-    Ok(DeviceSpec { name: pdev.to_string(), pdev: PDev::Address(pdev), vdev, options })
+    Ok(DeviceSpec { name: pdev.to_string(), pdev: PDev::Address(pdev), vdev, backend: None, options })
 }
 
 /// The device's address on the host.
@@ -209,10 +212,13 @@ fn children<'a, 'input: 'a>(
 /// [`ToError`] names the device.
 pub fn to_xml(devices: &[DeviceSpec]) -> Result<String, ToError> {
     let mut xml = String::new();
-    for DeviceSpec { name, pdev, vdev, options } in devices {
+    for DeviceSpec { name, pdev, vdev, backend, options } in devices {
         let Options { feature_host, read_only, shared } = *options;
         if feature_host {
             return Err(ToError::FeatureHost(name.clone()));
+        }
+        if backend.is_some() {
+            return Err(ToError::Backend(name.clone()));
         }
         let found = pdev.resolve().map_err(|why| ToError::Unknown { name: name.clone(), why })?;
         let PDev::Address(Hctl { host, channel, target, lun }) = found else {

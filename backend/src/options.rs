@@ -18,7 +18,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// No such option.
-    #[error("option {0:?} is not known; there are: feature-host, ro, shared")]
+    #[error("option {0:?} is not known; there are: feature-host, ro, shared, backend=DOMAIN")]
     Unknown(String),
     /// The same twice.
     #[error("option {0} is there twice")]

@@ -9,17 +9,20 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{self, Nodes, WatchEvent, Xenstore};
+use pvscsi_xen::{DomId, Port};
 use tracing::{info, warn};
 
 use crate::control::Bell;
 use crate::toolstack;
 use crate::toolstack::reboot::Belongings;
-use crate::vhost::{Context, Holdings, Platform, Presence, Vhost};
+use crate::vhost::{Context, Holdings, Platform, Presence, Vhost, read_optional};
 
 /// How long frontends may take to let go when the process is told to end.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How often a driver domain asks for a guest whose nodes are gone.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Events of xenstore followed before anything else is looked at: a guest can make them without end.
 const EVENTS_AT_ONCE: usize = 64;
@@ -92,6 +95,10 @@ pub struct Server {
     left: Option<Belongings>,
     /// Somebody wants us to end.
     end_by: Option<Instant>,
+    /// In a driver domain: nobody tells when the guest is gone, so the hypervisor is asked when its nodes are.
+    blind: bool,
+    /// When it is asked.
+    ask_at: Option<Instant>,
 }
 
 impl Server {
@@ -101,22 +108,23 @@ impl Server {
     ///
     /// [`ServeError::NoDomain`], and failures of xenstore.
     pub fn new(domid: DomId, mut store: Xenstore, platform: Platform) -> Result<Self, ServeError> {
-        let domain = store.domain_path(domid)?;
+        let sight = look_at(&mut store, &platform, domid)?;
         let backends = format!("backend/vscsi/{domid}");
-        if !exists(&mut store, &domain)? && !exists(&mut store, &backends)? {
+        if !sight.is_there() && !exists(&mut store, &backends)? {
             return Err(ServeError::NoDomain(domid));
         }
-        let vm = match store.read_str(&toolstack::vm(domid)) {
-            Ok(vm) => Some(vm),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error.into()),
-        };
+        let vm = read_optional(&mut store, &toolstack::vm(domid))?;
+        let vm = vm.and_then(|vm| String::from_utf8(vm).ok());
         // First, so that its first event tells that the guest is gone before anything is done for it.
-        store.watch("@releaseDomain", "domains")?;
+        match store.watch("@releaseDomain", "domains") {
+            Err(error) if !error.is_denied() => return Err(error.into()),
+            _ => {}
+        }
         store.watch(&backends, "backend")?;
         let bell = Bell::new().map_err(system("making an eventfd"))?;
         let context = Context { domid, store, platform, bell, holdings: Holdings::default() };
-        Ok(Self { context, vhosts: BTreeMap::new(), vm, left: None, end_by: None })
+        let blind = matches!(sight, Sight::Hidden { .. });
+        Ok(Self { context, vhosts: BTreeMap::new(), vm, left: None, end_by: None, blind, ask_at: None })
     }
 
     /// Serves until the guest is gone, or until `stop` is readable (a signalfd or an eventfd that does not block): then every
@@ -159,6 +167,9 @@ impl Server {
             {
                 return Ok(());
             }
+            if self.blind && self.ask_for_guest()? == Guest::Gone {
+                return Ok(());
+            }
             self.wait(stop, more)?;
             if take(stop).map_err(system("reading a signal"))? {
                 self.say_farewell()?;
@@ -179,7 +190,7 @@ impl Server {
 
     /// Waits for something to do; with `more` it only looks whether there is something besides.
     fn wait(&self, stop: BorrowedFd<'_>, more: bool) -> Result<(), ServeError> {
-        let first = self.vhosts.values().filter_map(Vhost::due).chain(self.end_by).min();
+        let first = self.vhosts.values().filter_map(Vhost::due).chain(self.end_by).chain(self.ask_at).min();
         let left = first.map(|by| by.saturating_duration_since(Instant::now()));
         let timeout = match left {
             _ if more => PollTimeout::ZERO,
@@ -247,8 +258,7 @@ impl Server {
     /// libxl does not know vscsi.
     fn guest(&mut self) -> Result<Guest, ServeError> {
         let domid = self.context.domid;
-        let domain = self.context.store.domain_path(domid)?;
-        if exists(&mut self.context.store, &domain)? {
+        if look_at(&mut self.context.store, &self.context.platform, domid)?.is_there() {
             return Ok(Guest::There);
         }
         info!("domain {domid} is gone");
@@ -257,9 +267,38 @@ impl Server {
         }
         self.vhosts.clear();
         self.left = Belongings::of(&mut self.context.store, domid, self.vm.as_deref())?;
-        self.context.store.remove(&format!("backend/vscsi/{domid}"))?;
-        self.context.store.remove(&format!("error/backend/vscsi/{domid}"))?;
+        for directory in [format!("backend/vscsi/{domid}"), format!("error/backend/vscsi/{domid}")] {
+            match self.context.store.remove(&directory) {
+                // A toolstack has not given it to this driver domain.
+                Err(error) if error.is_denied() => warn!("{error}"),
+                removed => drop(removed?),
+            }
+        }
         Ok(Guest::Gone)
+    }
+
+    /// In a driver domain: asks for the guest once a second as long as its nodes are gone. A server without a directory is done,
+    /// too; the next vhost brings another.
+    fn ask_for_guest(&mut self) -> Result<Guest, ServeError> {
+        let none = self.vhosts.is_empty();
+        if !none && !self.vhosts.values().any(Vhost::is_bereft) {
+            self.ask_at = None;
+            return Ok(Guest::There);
+        }
+        let now = Instant::now();
+        if self.ask_at.is_some_and(|at| now < at) {
+            return Ok(Guest::There);
+        }
+        let first = self.ask_at.is_none();
+        self.ask_at = now.checked_add(ASK_EVERY);
+        if first {
+            return Ok(Guest::There);
+        }
+        if none && !exists(&mut self.context.store, &format!("backend/vscsi/{}", self.context.domid))? {
+            info!("domain {} has no devices here any more", self.context.domid);
+            return Ok(Guest::Gone);
+        }
+        self.guest()
     }
 
     fn say_farewell(&mut self) -> Result<(), ServeError> {
@@ -284,6 +323,35 @@ impl Server {
 enum Guest {
     There,
     Gone,
+}
+
+/// What can be seen of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// Xenstore says whether it is there.
+    Seen { there: bool },
+    /// We are a driver domain, which may not look into other domains' directories; the hypervisor says it.
+    Hidden { there: bool },
+}
+
+impl Sight {
+    fn is_there(self) -> bool {
+        let (Self::Seen { there } | Self::Hidden { there }) = self;
+        there
+    }
+}
+
+fn look_at(store: &mut Xenstore, platform: &Platform, domid: DomId) -> Result<Sight, xenstore::Error> {
+    match store.read(&format!("/local/domain/{domid}")) {
+        Ok(_) => Ok(Sight::Seen { there: true }),
+        Err(error) if error.is_not_found() => Ok(Sight::Seen { there: false }),
+        Err(error) if error.is_denied() => {
+            // No guest can offer port 0, so only the reason is of interest (Xen common/event_channel.c, evtchn_bind_interdomain).
+            let refused = (platform.bind)(domid, Port(0)).err().and_then(|error| error.raw_os_error());
+            Ok(Sight::Hidden { there: refused != Some(nix::Error::ESRCH as i32) })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn exists(store: &mut Xenstore, path: &str) -> Result<bool, xenstore::Error> {

@@ -29,7 +29,7 @@ pub(crate) use tree::vm;
 
 pub use attach::Attached;
 pub use create::Creation;
-pub use tree::{Device, Vhost};
+pub use tree::{Device, Place, Vhost};
 pub use xl::{Xl, XlError};
 
 /// Why something could not be done. Unless it says otherwise, nothing was changed.
@@ -76,6 +76,18 @@ pub enum ToolError {
     /// Two devices of a vhost do not agree.
     #[error("vhost {0} is there with another feature-host; all devices of a vhost have the same")]
     FeatureHost(u32),
+    /// A vhost is in one domain.
+    #[error(
+        "vhost {vhost} is in domain {home}, and the device is to be in domain {wanted}; take another host number"
+    )]
+    OtherBackend {
+        /// The vhost.
+        vhost: u32,
+        /// Where it is.
+        home: DomId,
+        /// Where the device is to be.
+        wanted: DomId,
+    },
     /// Nothing is attached there.
     #[error("domain {domid} has no device at {vdev}; xen-pvscsi list {domid} shows what it has")]
     NoSuchDevice {
@@ -97,8 +109,13 @@ pub enum ToolError {
         state: XenbusState,
     },
     /// Nobody answers.
-    #[error("no backend takes up the device: is xen-pvscsi serve --domid {0} running?")]
-    NotServed(DomId),
+    #[error("no backend takes up the device: is xen-pvscsi serve --domid {domid} running in domain {home}?")]
+    NotServed {
+        /// The guest.
+        domid: DomId,
+        /// The domain that has the device.
+        home: DomId,
+    },
     /// The backend could not give the device.
     #[error("{name}: the backend says: {why}")]
     Refused {
@@ -142,7 +159,7 @@ pub struct Toolstack<'a> {
     store: Xenstore,
     /// Readable when the user has had enough; `None` while something is taken back.
     stop: Option<BorrowedFd<'a>>,
-    /// The domain that has the devices: this one.
+    /// This domain, which has the devices unless they name another.
     own: DomId,
     /// How long each step of the other ends may take: ten seconds, as in libxl (`LIBXL_INIT_TIMEOUT`, `LIBXL_DESTROY_TIMEOUT`).
     pub patience: Duration,
@@ -164,19 +181,8 @@ impl<'a> Toolstack<'a> {
     ///
     /// Failures of xenstore.
     pub fn new(mut store: Xenstore, stop: BorrowedFd<'a>) -> Result<Self, ToolError> {
-        let own = match store.read_str("domid") {
-            Ok(own) => own.parse().unwrap_or(0),
-            // Not every xenstored gives dom0 this node.
-            Err(error) if error.is_not_found() => 0,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Self {
-            store,
-            stop: Some(stop),
-            own: DomId(own),
-            patience: Duration::from_secs(10),
-            wait_for_guest: true,
-        })
+        let own = tree::own(&mut store)?;
+        Ok(Self { store, stop: Some(stop), own, patience: Duration::from_secs(10), wait_for_guest: true })
     }
 
     /// The guest of this number or name.

@@ -168,6 +168,12 @@ impl Vhost {
         self.worker.is_some()
     }
 
+    /// Whether the frontend's nodes are gone, or were never there: its guest may be gone.
+    #[must_use]
+    pub fn is_bereft(&self) -> bool {
+        self.before == Some(Frontend::State(XenbusState::Unknown))
+    }
+
     /// When it is to be looked at though no node has changed.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {

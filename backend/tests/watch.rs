@@ -58,8 +58,9 @@ impl Host {
         until("the vhost is taken up", || self.store.read(&state).as_deref() == Some(b"2"));
         let servers = servers(domid);
         assert_eq!(servers.len(), 1, "{servers:?}");
-        let name = fs::read_to_string(format!("/proc/{}/comm", servers[0])).unwrap();
-        assert_eq!(name.trim(), "xen-pvscsi");
+        // It names itself, first of all; the state may be that of the one before it.
+        let comm = format!("/proc/{}/comm", servers[0]);
+        until("it has its name", || fs::read_to_string(&comm).unwrap().trim() == "xen-pvscsi");
         assert_eq!(getpgid(Some(servers[0])), Ok(servers[0]), "a Ctrl-C for the watcher is none for it");
         servers[0]
     }

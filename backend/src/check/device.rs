@@ -11,6 +11,7 @@ use crate::in_use::guests::{Guests, Whose};
 use crate::in_use::{Holder, Host, Identity, device};
 use crate::options::Options;
 use crate::pdev::PDev;
+use crate::toolstack::spec::asked;
 use crate::vdev::VDev;
 
 /// Bytes that a guest can move with one command: all segments of a page each.
@@ -21,13 +22,19 @@ const LINUX_MAX: u64 = ((MAX_SEGMENTS - 1) * PAGE_SIZE) as u64;
 pub(super) fn facts(machine: &mut Machine, text: &str) -> Vec<Fact> {
     let mut words = text.split(',').map(str::trim);
     let (name, vdev) = (words.next().unwrap_or_default(), words.next());
-    let options = Options::from_words(words);
-    let mut facts = match name.parse::<PDev>() {
-        Ok(pdev) => of_pdev(machine, name, &pdev, options.as_ref().copied().unwrap_or_default()),
-        Err(error) => vec![Fact::problem("name", error.to_string())],
+    let asked = asked(words);
+    let mut facts = match (name.parse::<PDev>(), &asked) {
+        (Ok(_), Ok((Some(home), _))) => vec![
+            Fact::note("name", format!("the device is in domain {home}"))
+                .remedy("run xen-pvscsi check there, without backend="),
+        ],
+        (Ok(pdev), asked) => {
+            of_pdev(machine, name, &pdev, asked.as_ref().map(|asked| asked.1).unwrap_or_default())
+        }
+        (Err(error), _) => vec![Fact::problem("name", error.to_string())],
     };
     facts.extend(vdev.map(address));
-    facts.extend(options.err().map(|error| Fact::problem("options", error.to_string())));
+    facts.extend(asked.err().map(|error| Fact::problem("options", error.to_string())));
     facts
 }
 

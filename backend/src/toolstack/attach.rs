@@ -6,7 +6,7 @@ use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{self, Access, Nodes, Permission, Transaction};
 
 use super::spec::DeviceSpec;
-use super::tree::{self, Vhost};
+use super::tree::{self, Place, Vhost};
 use super::{ToolError, Toolstack};
 use crate::in_use::guests::{Guests, Whose};
 use crate::in_use::{self, Host, Identity};
@@ -30,7 +30,7 @@ pub enum Attached {
 /// What was written.
 #[derive(Clone, Debug)]
 struct Written {
-    vhost: u32,
+    place: Place,
     node: String,
     /// The vhost is new.
     new: bool,
@@ -45,27 +45,40 @@ impl Toolstack<'_> {
     ///
     /// [`ToolError`] says what and where.
     pub fn attach(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
+        let home = self.home(spec)?;
+        // In another domain the device is that one's to look for.
+        let (p_dev, identity) = if home == self.own { self.find(spec)? } else { (spec.name.clone(), None) };
+        self.wait_until_ready(domid, spec.vdev.host)?;
+        let own = self.own;
+        let device = NewDevice { home, spec, p_dev: &p_dev, identity: identity.as_ref() };
+        let written = self.store.transaction(|tx| write(tx, own, domid, &device))??;
+        let come = self.watch_it_come(&written, &spec.name);
+        if come.is_err() {
+            self.take_back(|tools| tools.undo(&written))?;
+        }
+        come
+    }
+
+    /// The domain that has the device.
+    pub(super) fn home(&mut self, spec: &DeviceSpec) -> Result<DomId, ToolError> {
+        spec.backend.as_deref().map_or(Ok(self.own), |backend| self.domain(backend))
+    }
+
+    /// Looks up a device of this host that can be had: its `p-dev`, and what it is.
+    fn find(&mut self, spec: &DeviceSpec) -> Result<(String, Option<Identity>), ToolError> {
         // What the backend would find only when the guest comes.
-        check(spec)?;
+        open(spec)?;
         let device = |source| ToolError::Device { name: spec.name.clone(), source };
         let found = spec.pdev.resolve().map_err(device)?;
         let identity = Identity::of(&found).map_err(device)?;
+        if let Some(identity) = &identity {
+            self.refuse_held(spec, identity)?;
+        }
         let p_dev = match found {
             PDev::Address(hctl) => hctl.to_string(),
             _ => spec.name.clone(),
         };
-        if let Some(identity) = &identity {
-            self.refuse_held(spec, identity)?;
-        }
-        self.wait_until_ready(domid, spec.vdev.host)?;
-        let own = self.own;
-        let written =
-            self.store.transaction(|tx| write(tx, own, domid, spec, &p_dev, identity.as_ref()))??;
-        let come = self.watch_it_come(domid, &written, &spec.name);
-        if come.is_err() {
-            self.take_back(|tools| tools.undo(domid, &written))?;
-        }
-        come
+        Ok((p_dev, identity))
     }
 
     /// Refuses what this host uses itself, and what is a block device of a guest.
@@ -80,24 +93,27 @@ impl Toolstack<'_> {
 
     /// A vhost that is about to connect, or to change, gets the time for it.
     fn wait_until_ready(&mut self, domid: DomId, host: u32) -> Result<(), ToolError> {
-        let mut last = None;
-        let ready = self.until(&tree::backends(domid), self.patience, |store| {
-            let vhosts = tree::vhosts(store, domid)?;
-            last = vhosts.into_iter().find(|vhost| vhost.host == host);
+        let own = self.own;
+        let is_it = |vhost: &Vhost| vhost.host == host;
+        let mut last = tree::vhosts(&mut self.store, own, domid)?.into_iter().find(is_it);
+        let Some(vhost) = &last else { return Ok(()) };
+        let ready = self.until(&vhost.place.backend(), self.patience, |store| {
+            last = tree::vhosts(store, own, domid)?.into_iter().find(is_it);
             let ready = last.as_ref().is_none_or(|vhost| is_ready(vhost.own));
             Ok(ready.then_some(()))
         })?;
         match (ready, last) {
-            (None, Some(Vhost { number, own, .. })) => {
-                Err(ToolError::NotReady { domid, vhost: number, state: own })
+            (None, Some(Vhost { place, own, .. })) => {
+                Err(ToolError::NotReady { domid, vhost: place.number, state: own })
             }
             _ => Ok(()),
         }
     }
 
-    fn watch_it_come(&mut self, domid: DomId, written: &Written, name: &str) -> Result<Attached, ToolError> {
+    fn watch_it_come(&mut self, written: &Written, name: &str) -> Result<Attached, ToolError> {
         let refused = |why| Err(ToolError::Refused { name: name.to_owned(), why });
-        let path = tree::backend(domid, written.vhost);
+        let place = written.place;
+        let path = place.backend();
         let device = format!("{path}/vscsi-devs/{}", written.node);
         // First the backend, which takes up the vhost or the device.
         let taken_up = self.until(&path, self.patience, |store| {
@@ -110,9 +126,11 @@ impl Toolstack<'_> {
             Ok(taken_up.then_some(own))
         })?;
         match taken_up {
-            None if written.new => return Err(ToolError::NotServed(domid)),
+            None if written.new => {
+                return Err(ToolError::NotServed { domid: place.domid, home: place.home });
+            }
             Some(XenbusState::Closing | XenbusState::Closed) => {
-                let why = tree::text(&mut self.store, &format!("error/{path}/error"))?;
+                let why = tree::text(&mut self.store, &format!("{}/error", place.error(&path)))?;
                 return refused(why);
             }
             _ => {}
@@ -128,32 +146,29 @@ impl Toolstack<'_> {
         })?;
         match state {
             Some(XenbusState::Connected) => Ok(Attached::InUse),
-            Some(_) => refused(tree::text(&mut self.store, &format!("error/{device}/error"))?),
+            Some(_) => refused(tree::text(&mut self.store, &format!("{}/error", place.error(&device)))?),
             None => Ok(Attached::Waiting),
         }
     }
 
     /// Takes back what was written. Whoever has come for it already gets the time to let go: a guest would wait for a disk
     /// that is torn away.
-    fn undo(&mut self, domid: DomId, written: &Written) -> Result<(), ToolError> {
-        let path = tree::backend(domid, written.vhost);
+    fn undo(&mut self, written: &Written) -> Result<(), ToolError> {
+        let place = written.place;
+        let path = place.backend();
         let device = format!("{path}/vscsi-devs/{}", written.node);
         let served = self.store.transaction(|tx| {
             let own = tree::state(tx, &path)?;
             if written.new {
                 let served =
                     !matches!(own, XenbusState::Unknown | XenbusState::Initialising | XenbusState::Closed);
-                return if served {
-                    Ok(true)
-                } else {
-                    tree::remove_vhost(tx, domid, written.vhost).map(|()| false)
-                };
+                return if served { Ok(true) } else { tree::remove_vhost(tx, place).map(|()| false) };
             }
             match tree::state(tx, &device)? {
                 XenbusState::Initialised | XenbusState::Connected => return Ok(true),
                 _ => tx.remove(&device)?,
             };
-            tx.remove(&format!("error/{device}"))?;
+            tx.remove(&place.error(&device))?;
             if own == XenbusState::Reconfiguring {
                 tx.write(&format!("{path}/state"), XenbusState::Connected.digit())?;
             }
@@ -161,8 +176,8 @@ impl Toolstack<'_> {
         })?;
         match (served, written.new) {
             (false, _) => Ok(()),
-            (true, true) => self.force_vhost(domid, written.vhost),
-            (true, false) => self.detach_node(domid, written.vhost, &written.node, self.patience),
+            (true, true) => self.force_vhost(place),
+            (true, false) => self.detach_node(place, &written.node, self.patience),
         }
     }
 }
@@ -171,8 +186,13 @@ fn in_use(spec: &DeviceSpec, by: &str) -> ToolError {
     ToolError::InUse { name: spec.name.clone(), by: by.to_owned() }
 }
 
-/// Opens the device, and closes it.
+/// Whether the device can be had, as far as can be seen from here: one with `backend=` may be in another domain.
 pub(super) fn check(spec: &DeviceSpec) -> Result<(), ToolError> {
+    if spec.backend.is_none() { open(spec) } else { Ok(()) }
+}
+
+/// Opens the device, and closes it.
+fn open(spec: &DeviceSpec) -> Result<(), ToolError> {
     let opened = spec.pdev.open(spec.options);
     drop(opened.map_err(|source| ToolError::Device { name: spec.name.clone(), source })?);
     Ok(())
@@ -183,32 +203,44 @@ fn is_ready(own: XenbusState) -> bool {
     matches!(own, XenbusState::Connected | XenbusState::InitWait)
 }
 
+/// A device to write.
+#[derive(Clone, Copy, Debug)]
+struct NewDevice<'a> {
+    /// The domain that has it.
+    home: DomId,
+    spec: &'a DeviceSpec,
+    p_dev: &'a str,
+    identity: Option<&'a Identity>,
+}
+
 /// Writes the nodes of the device, and those of its vhost where there is none yet. The inner error: nothing was written.
 fn write(
     tx: &mut Transaction<'_>,
     own: DomId,
     domid: DomId,
-    spec: &DeviceSpec,
-    p_dev: &str,
-    identity: Option<&Identity>,
+    device: &NewDevice<'_>,
 ) -> Result<Result<Written, ToolError>, xenstore::Error> {
-    let vhosts = tree::vhosts(tx, domid)?;
-    let (vhost, new, asked) = match vhosts.iter().find(|vhost| vhost.host == spec.vdev.host) {
+    let NewDevice { home, spec, p_dev, identity } = *device;
+    let vhosts = tree::vhosts(tx, own, domid)?;
+    let (number, new, asked) = match vhosts.iter().find(|vhost| vhost.host == spec.vdev.host) {
         Some(vhost) => {
+            if let Err(error) = vhost.must_be_in(home) {
+                return Ok(Err(error));
+            }
             if let Some(other) = vhost.device_at(spec.vdev) {
                 return Ok(Err(ToolError::Taken { vdev: spec.vdev, by: other.name.clone() }));
             }
             if vhost.feature_host != spec.options.feature_host {
-                return Ok(Err(ToolError::FeatureHost(vhost.number)));
+                return Ok(Err(ToolError::FeatureHost(vhost.place.number)));
             }
             if !is_ready(vhost.own) {
-                let (vhost, state) = (vhost.number, vhost.own);
+                let (vhost, state) = (vhost.place.number, vhost.own);
                 return Ok(Err(ToolError::NotReady { domid, vhost, state }));
             }
-            (vhost.number, false, vhost.own == XenbusState::Connected)
+            (vhost.place.number, false, vhost.own == XenbusState::Connected)
         }
         None => {
-            let free = (0..=u32::MAX).find(|number| vhosts.iter().all(|vhost| vhost.number != *number));
+            let free = (0..=u32::MAX).find(|number| vhosts.iter().all(|vhost| vhost.place.number != *number));
             (free.unwrap_or_default(), true, false)
         }
     };
@@ -220,20 +252,21 @@ fn write(
             return Ok(Err(in_use(spec, &holder.to_string())));
         }
     }
+    let place = Place { home, domid, number };
     if new {
-        write_vhost(tx, own, domid, vhost, spec)?;
+        write_vhost(tx, own, place, spec)?;
     }
-    let counter = tree::counter(domid, vhost);
+    let counter = place.counter();
     let number = tree::text(tx, &counter)?.parse().unwrap_or(0_u64);
     // What other tools have attached counts as well.
     let taken = |number: u64| {
         let node = format!("dev-{number}");
-        vhosts.iter().any(|v| v.number == vhost && v.devices.iter().any(|device| device.node == node))
+        vhosts.iter().any(|v| v.place == place && v.devices.iter().any(|device| device.node == node))
     };
     let number = (number..).find(|number| !taken(*number)).unwrap_or(number);
     tx.write(&counter, number.saturating_add(1).to_string())?;
     let node = format!("dev-{number}");
-    let path = format!("{}/vscsi-devs/{node}", tree::backend(domid, vhost));
+    let path = format!("{}/vscsi-devs/{node}", place.backend());
     let v_dev = spec.vdev.to_string();
     for (name, value) in
         [("p-devname", spec.name.as_str()), ("p-dev", p_dev), ("v-dev", &v_dev), ("state", "1")]
@@ -247,24 +280,30 @@ fn write(
     if new || asked {
         // Last of all: it starts both ends, or has the frontend look.
         let state = if new { XenbusState::Initialising } else { XenbusState::Reconfiguring };
-        tx.write(&format!("{}/state", tree::backend(domid, vhost)), state.digit())?;
+        tx.write(&format!("{}/state", place.backend()), state.digit())?;
     }
-    Ok(Ok(Written { vhost, node, new, asked }))
+    Ok(Ok(Written { place, node, new, asked }))
 }
 
 fn write_vhost(
     tx: &mut Transaction<'_>,
     own: DomId,
-    domid: DomId,
-    vhost: u32,
+    place: Place,
     spec: &DeviceSpec,
 ) -> Result<(), xenstore::Error> {
     let permission = |access, domid| Permission { access, domid };
-    let frontend = tree::frontend(domid, vhost);
-    let backend = format!("/local/domain/{own}/{}", tree::backend(domid, vhost));
-    let (own_id, guest_id, host) = (own.to_string(), domid.to_string(), spec.vdev.host.to_string());
+    let Place { home, domid, .. } = place;
+    let (frontend, backend, copy) = (place.frontend(), place.backend(), place.copy());
+    if home != own {
+        // The other domain is to remove what is left of a guest that is gone.
+        for directory in [tree::backends_in(home), tree::backends(home, domid)] {
+            tx.mkdir(&directory)?;
+            tx.set_permissions(&directory, &[permission(Access::None, home)])?;
+        }
+    }
+    let (home_id, guest_id, host) = (home.to_string(), domid.to_string(), spec.vdev.host.to_string());
     let feature_host = if spec.options.feature_host { "1" } else { "0" };
-    let of_frontend = [("backend", backend.as_str()), ("backend-id", &own_id), ("state", "1")];
+    let of_frontend = [("backend", backend.as_str()), ("backend-id", &home_id), ("state", "1")];
     let of_backend = [
         ("frontend", frontend.as_str()),
         ("frontend-id", &guest_id),
@@ -272,9 +311,8 @@ fn write_vhost(
         ("libxl_ctrl_index", &host),
         ("feature-host", feature_host),
     ];
-    let copy = tree::copy(domid, vhost);
     for (directory, owner, reader, nodes) in
-        [(&frontend, domid, own, &of_frontend[..]), (&backend, own, domid, &of_backend)]
+        [(&frontend, domid, home, &of_frontend[..]), (&backend, home, domid, &of_backend)]
     {
         // What an earlier vhost of this number left.
         tx.remove(directory)?;

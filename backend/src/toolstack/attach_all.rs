@@ -37,8 +37,11 @@ impl Toolstack<'_> {
         done: &mut Vec<Attached>,
     ) -> Result<(), ToolError> {
         // What can be seen to go wrong is seen before anything is written.
-        let vhosts = tree::vhosts(&mut self.store, domid)?;
-        let before = specs.iter().map(|spec| is_there(&vhosts, spec)).collect::<Result<Vec<_>, _>>()?;
+        let vhosts = tree::vhosts(&mut self.store, self.own, domid)?;
+        let mut before = Vec::new();
+        for spec in specs {
+            before.push(is_there(&vhosts, spec, self.home(spec)?)?);
+        }
         for (spec, before) in specs.iter().zip(before) {
             done.push(if before { Attached::Before } else { self.attach_once(domid, spec)? });
             self.heed_stop()?;
@@ -56,11 +59,12 @@ impl Toolstack<'_> {
 }
 
 /// Whether this very device is attached.
-fn is_there(vhosts: &[Vhost], spec: &DeviceSpec) -> Result<bool, ToolError> {
+fn is_there(vhosts: &[Vhost], spec: &DeviceSpec, home: DomId) -> Result<bool, ToolError> {
     let (vdev, name) = (spec.vdev, spec.name.clone());
     let Some(vhost) = vhosts.iter().find(|vhost| vhost.host == vdev.host) else { return Ok(false) };
+    vhost.must_be_in(home)?;
     if vhost.feature_host != spec.options.feature_host {
-        return Err(ToolError::FeatureHost(vhost.number));
+        return Err(ToolError::FeatureHost(vhost.place.number));
     }
     let Some(device) = vhost.device_at(vdev) else { return Ok(false) };
     let leaves = matches!(device.state, XenbusState::Closing | XenbusState::Closed);

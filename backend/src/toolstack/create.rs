@@ -41,8 +41,9 @@ impl Toolstack<'_> {
             error = error.and_left(format!("domain {domid} stays, paused"), why);
         }
         // Upstream's libxl does not know of these.
-        if let Err(why) = self.store.transaction(|tx| tree::remove_all(tx, domid)) {
-            error = error.and_left(format!("{} stays in xenstore", tree::backends(domid)), why);
+        let own = self.own;
+        if let Err(why) = self.store.transaction(|tx| tree::remove_all(tx, own, domid)) {
+            error = error.and_left(format!("backend/vscsi/{domid} stays in xenstore"), why);
         }
         Err(error)
     }

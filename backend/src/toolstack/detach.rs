@@ -5,7 +5,7 @@ use std::time::Duration;
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::Nodes;
 
-use super::tree;
+use super::tree::{self, Place};
 use super::{ToolError, Toolstack};
 use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
@@ -21,18 +21,18 @@ impl Toolstack<'_> {
     ///
     /// [`ToolError::NoSuchDevice`], [`ToolError::Held`], and failures of xenstore.
     pub fn detach(&mut self, domid: DomId, vdev: VDev, force: bool) -> Result<(), ToolError> {
-        let vhosts = tree::vhosts(&mut self.store, domid)?;
+        let vhosts = tree::vhosts(&mut self.store, self.own, domid)?;
         let found = vhosts
             .iter()
             .filter(|vhost| vhost.host == vdev.host)
             .find_map(|vhost| Some((vhost, vhost.device_at(vdev)?)));
         let Some((vhost, device)) = found else { return Err(ToolError::NoSuchDevice { domid, vdev }) };
         match (vhost.devices.len(), force) {
-            (1, true) => self.force_vhost(domid, vhost.number),
-            (1, false) => self.detach_vhost(domid, vhost.number),
+            (1, true) => self.force_vhost(vhost.place),
+            (1, false) => self.detach_vhost(vhost.place),
             (_, force) => {
                 let patience = if force { FORCED } else { self.patience };
-                self.detach_node(domid, vhost.number, &device.node, patience)
+                self.detach_node(vhost.place, &device.node, patience)
             }
         }
     }
@@ -40,12 +40,11 @@ impl Toolstack<'_> {
     /// Asks for one device of several.
     pub(super) fn detach_node(
         &mut self,
-        domid: DomId,
-        vhost: u32,
+        place: Place,
         node: &str,
         patience: Duration,
     ) -> Result<(), ToolError> {
-        let path = tree::backend(domid, vhost);
+        let path = place.backend();
         let device = format!("{path}/vscsi-devs/{node}");
         let gone = self.store.transaction(|tx| {
             match tree::state(tx, &path)? {
@@ -72,15 +71,15 @@ impl Toolstack<'_> {
             Ok((settled && matches!(state, XenbusState::Closed | XenbusState::Unknown)).then_some(()))
         })?;
         if closed.is_none() {
-            return Err(ToolError::Held(domid));
+            return Err(ToolError::Held(place.domid));
         }
         self.store.remove(&device)?;
         Ok(())
     }
 
     /// Asks for a whole vhost.
-    fn detach_vhost(&mut self, domid: DomId, vhost: u32) -> Result<(), ToolError> {
-        let path = tree::backend(domid, vhost);
+    fn detach_vhost(&mut self, place: Place) -> Result<(), ToolError> {
+        let path = place.backend();
         self.store.transaction(|tx| {
             tx.write(&format!("{path}/online"), "0")?;
             match tree::state(tx, &path)? {
@@ -93,21 +92,21 @@ impl Toolstack<'_> {
             Ok(matches!(state, XenbusState::Closed | XenbusState::Unknown).then_some(()))
         })?;
         if closed.is_none() {
-            return Err(ToolError::Held(domid));
+            return Err(ToolError::Held(place.domid));
         }
-        self.remove_vhost(domid, vhost)
+        self.remove_vhost(place)
     }
 
     /// The same; the vhost goes even if the guest does not let go of it.
-    pub(super) fn force_vhost(&mut self, domid: DomId, vhost: u32) -> Result<(), ToolError> {
-        match self.detach_vhost(domid, vhost) {
+    pub(super) fn force_vhost(&mut self, place: Place) -> Result<(), ToolError> {
+        match self.detach_vhost(place) {
             // The frontend's directory goes first, as in libxl's forced removal; the backend sees both go.
-            Err(ToolError::Held(_)) => self.remove_vhost(domid, vhost),
+            Err(ToolError::Held(_)) => self.remove_vhost(place),
             done => done,
         }
     }
 
-    fn remove_vhost(&mut self, domid: DomId, vhost: u32) -> Result<(), ToolError> {
-        Ok(self.store.transaction(|tx| tree::remove_vhost(tx, domid, vhost))?)
+    fn remove_vhost(&mut self, place: Place) -> Result<(), ToolError> {
+        Ok(self.store.transaction(|tx| tree::remove_vhost(tx, place))?)
     }
 }

@@ -9,13 +9,13 @@ use super::tree::{self, Vhost};
 use super::{ToolError, Toolstack};
 
 impl Toolstack<'_> {
-    /// The guests that have vscsi devices of this domain.
+    /// The guests that have vscsi devices, of this domain or by a toolstack in it.
     ///
     /// # Errors
     ///
     /// Failures of xenstore.
     pub fn guests(&mut self) -> Result<Vec<DomId>, ToolError> {
-        let mut guests = tree::guests(&mut self.store)?;
+        let mut guests = tree::guests(&mut self.store, self.own)?;
         guests.sort_unstable_by_key(|domid| domid.0);
         Ok(guests)
     }
@@ -26,20 +26,14 @@ impl Toolstack<'_> {
     ///
     /// Failures of xenstore.
     pub fn vhosts(&mut self, domid: DomId) -> Result<Vec<Vhost>, ToolError> {
-        Ok(tree::vhosts(&mut self.store, domid)?)
-    }
-
-    /// The domain that has the devices.
-    #[must_use]
-    pub fn backend_domain(&self) -> DomId {
-        self.own
+        Ok(tree::vhosts(&mut self.store, self.own, domid)?)
     }
 }
 
 /// A table: for each device its vhost, the backend's domain, the frontend's state, the host number, both addresses, its own
 /// state, and the name it was attached by.
 #[must_use]
-pub fn table(guests: &[(DomId, Vec<Vhost>)], backend: DomId) -> String {
+pub fn table(guests: &[(DomId, Vec<Vhost>)]) -> String {
     let mut rows = vec![
         ["Dom", "Idx", "BE", "state", "ctrl", "phy-hctl", "vir-hctl", "devstate", "name"].map(String::from),
     ];
@@ -48,8 +42,8 @@ pub fn table(guests: &[(DomId, Vec<Vhost>)], backend: DomId) -> String {
             rows.extend(vhost.devices.iter().map(|device| {
                 [
                     domid.to_string(),
-                    vhost.number.to_string(),
-                    backend.to_string(),
+                    vhost.place.number.to_string(),
+                    vhost.place.home.to_string(),
                     vhost.frontend.digit().to_owned(),
                     vhost.host.to_string(),
                     device.p_dev.clone(),
@@ -77,12 +71,12 @@ pub fn table(guests: &[(DomId, Vec<Vhost>)], backend: DomId) -> String {
 
 /// The same as JSON: an array of devices.
 #[must_use]
-pub fn json(guests: &[(DomId, Vec<Vhost>)], backend: DomId) -> Value {
+pub fn json(guests: &[(DomId, Vec<Vhost>)]) -> Value {
     let devices = guests.iter().flat_map(|(domid, vhosts)| {
         vhosts.iter().flat_map(move |vhost| {
             vhost.devices.iter().map(move |device| {
                 json!({
-                    "domid": domid.0, "vhost": vhost.number, "backend_domid": backend.0, "host": vhost.host,
+                    "domid": domid.0, "vhost": vhost.place.number, "backend_domid": vhost.place.home.0, "host": vhost.host,
                     "feature_host": vhost.feature_host, "backend_state": vhost.own as u8,
                     "frontend_state": vhost.frontend as u8, "node": device.node, "name": device.name,
                     "p_dev": device.p_dev, "v_dev": device.v_dev, "options": device.options, "state": device.state as u8,

@@ -33,8 +33,9 @@ impl Belongings {
         vm: Option<&str>,
     ) -> Result<Option<Self>, xenstore::Error> {
         let Some(vm) = vm else { return Ok(None) };
-        let vhosts = tree::vhosts(store, domid)?;
-        let ours = vhosts.iter().filter(|vhost| vhost.ours);
+        let own = tree::own(store)?;
+        let vhosts = tree::vhosts(store, own, domid)?;
+        let ours = vhosts.iter().filter(|vhost| vhost.ours && vhost.place.home == own);
         let devices: Vec<DeviceSpec> =
             ours.flat_map(|vhost| vhost.devices.iter().filter_map(|device| spec_of(vhost, device))).collect();
         Ok((!devices.is_empty()).then(|| Self { vm: vm.to_owned(), devices }))
@@ -47,6 +48,7 @@ fn spec_of(vhost: &Vhost, device: &Device) -> Option<DeviceSpec> {
         name: device.name.clone(),
         pdev: device.name.parse().ok()?,
         vdev: device.v_dev.parse().ok()?,
+        backend: None,
         options: Options { feature_host: vhost.feature_host, ..Options::from_node(&device.options).ok()? },
     })
 }

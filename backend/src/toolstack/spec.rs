@@ -20,6 +20,8 @@ pub struct DeviceSpec {
     pub pdev: PDev,
     /// Where the guest sees it.
     pub vdev: VDev,
+    /// The domain that has it, by number or name, when it is another than this one: the option `backend=`.
+    pub backend: Option<String>,
     /// What else is asked of it.
     pub options: Options,
 }
@@ -46,6 +48,9 @@ pub enum SpecError {
         /// What is wrong with it.
         why: VDevError,
     },
+    /// Whose?
+    #[error("backend= needs the number or the name of a domain")]
+    NoBackend,
     /// One of the others.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -64,14 +69,40 @@ impl FromStr for DeviceSpec {
         }
         let pdev = name.parse().map_err(SpecError::PDev)?;
         let vdev = vdev.parse().map_err(|why| SpecError::VDev { text: vdev.into(), why })?;
-        Ok(Self { name: name.into(), pdev, vdev, options: Options::from_words(parts)? })
+        let (backend, options) = asked(parts)?;
+        Ok(Self { name: name.into(), pdev, vdev, backend, options })
     }
+}
+
+/// What stands behind the address: the domain of `backend=`, and the options of the device.
+///
+/// # Errors
+///
+/// [`SpecError`] names the word.
+pub(crate) fn asked<'a>(
+    words: impl Iterator<Item = &'a str>,
+) -> Result<(Option<String>, Options), SpecError> {
+    let (mut backend, mut options) = (None, Vec::new());
+    for word in words {
+        match word.strip_prefix("backend=").map(str::trim) {
+            None => options.push(word),
+            Some(domain) if domain.is_empty() || domain.contains(char::is_control) => {
+                return Err(SpecError::NoBackend);
+            }
+            Some(domain) if backend.replace(domain.to_owned()).is_none() => {}
+            Some(_) => return Err(OptionError::Twice("backend".into()).into()),
+        }
+    }
+    Ok((backend, Options::from_words(options.into_iter())?))
 }
 
 /// As it is parsed.
 impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{},{}", self.name, self.vdev)?;
+        if let Some(backend) = &self.backend {
+            write!(f, ",backend={backend}")?;
+        }
         if self.options == Options::default() { Ok(()) } else { write!(f, ",{}", self.options) }
     }
 }
@@ -84,6 +115,14 @@ pub enum Conflict {
     Address {
         /// Of both.
         vdev: VDev,
+        /// The earlier one.
+        other: usize,
+    },
+    /// A vhost is in one domain.
+    #[error("backend differs from that of item {other}; all devices of host {host} are in one domain")]
+    Backend {
+        /// The host of both.
+        host: u32,
         /// The earlier one.
         other: usize,
     },
@@ -109,7 +148,11 @@ pub fn agree(specs: &[DeviceSpec]) -> Result<(), (usize, Conflict)> {
         if let Some(other) = by_address.insert((vdev.host, vdev.nexus), number) {
             return Err((index, Conflict::Address { vdev, other }));
         }
-        let (other, feature_host) = *by_host.entry(vdev.host).or_insert((number, spec.options.feature_host));
+        let (other, feature_host, backend) =
+            *by_host.entry(vdev.host).or_insert((number, spec.options.feature_host, &spec.backend));
+        if *backend != spec.backend {
+            return Err((index, Conflict::Backend { host: vdev.host, other }));
+        }
         if feature_host != spec.options.feature_host {
             return Err((index, Conflict::FeatureHost { host: vdev.host, other }));
         }
@@ -154,6 +197,21 @@ mod tests {
             assert_eq!((spec.name.as_str(), spec.vdev.to_string().as_str()), (name, vdev), "{text:?}");
             assert_eq!(spec.options.to_string(), options, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_device_of_another_domain_says_which() {
+        let spec = parse("/dev/sda,0:0:0:0,ro,backend= storage ,shared").unwrap();
+        assert_eq!(
+            (spec.backend.as_deref(), spec.options.to_string().as_str()),
+            (Some("storage"), "ro,shared")
+        );
+        assert_eq!(spec.to_string(), "/dev/sda,0:0:0:0,backend=storage,ro,shared");
+        assert_eq!(parse(&spec.to_string()), Ok(spec.clone()));
+        let local = parse("/dev/sdb,0:0:0:1").unwrap();
+        let elsewhere = parse("/dev/sdb,1:0:0:1").unwrap();
+        assert_eq!(agree(&[spec.clone(), elsewhere]), Ok(()));
+        assert_eq!(agree(&[spec, local]), Err((1, Conflict::Backend { host: 0, other: 1 })));
     }
 
     /// Each is one line that names the part at fault.
@@ -248,7 +306,12 @@ mod tests {
             ("/dev/sda,0:0:0:0,feature_host", "option"),
             ("/dev/sda,0:0:0:0,feature-host=1", "option"),
             ("/dev/sda,0:0:0:0,feature-host,feature-host", "feature-host is there twice"),
-            ("/dev/sda,0:0:0:0,backend=1", "option \"backend=1\""),
+            ("/dev/sda,0:0:0:0,backend", "option \"backend\" is not known"),
+            ("/dev/sda,0:0:0:0,backend=", "backend= needs the number or the name of a domain"),
+            ("/dev/sda,0:0:0:0,backend= ,ro", "backend= needs the number or the name of a domain"),
+            ("/dev/sda,0:0:0:0,backend=a\nb", "backend= needs the number or the name of a domain"),
+            ("/dev/sda,0:0:0:0,backend=1,backend=2", "option backend is there twice"),
+            ("/dev/sda,0:0:0:0,Backend=1", "option \"Backend=1\""),
             ("/dev/sda,0:0:0:0 feature-host", "vdev"),
         ];
         assert!(cases.len() >= 60, "{}", cases.len());

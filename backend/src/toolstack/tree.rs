@@ -3,6 +3,7 @@
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{Error, Nodes};
 
+use super::ToolError;
 use crate::vdev::VDev;
 use crate::xenbus::XenbusState;
 
@@ -10,38 +11,77 @@ use crate::xenbus::XenbusState;
 pub(super) const TOOLSTACK: &str = "toolstack";
 pub(super) const OURS: &str = "xen-pvscsi";
 
-/// The backend's directory of all vhosts of a guest, relative to our own domain.
-pub(super) fn backends(domid: DomId) -> String {
-    format!("backend/vscsi/{domid}")
+/// The domain that we are in.
+///
+/// # Errors
+///
+/// Failures of xenstore.
+pub(super) fn own(store: &mut impl Nodes) -> Result<DomId, Error> {
+    // Not every xenstored gives dom0 this node.
+    Ok(DomId(text(store, "domid")?.parse().unwrap_or(0)))
 }
 
-/// Of one vhost.
-pub(super) fn backend(domid: DomId, vhost: u32) -> String {
-    format!("backend/vscsi/{domid}/{vhost}")
+/// The backends of a domain: a directory for each guest.
+pub(super) fn backends_in(home: DomId) -> String {
+    format!("/local/domain/{home}/backend/vscsi")
 }
 
-/// The frontend's directory of one vhost.
-pub(super) fn frontend(domid: DomId, vhost: u32) -> String {
-    format!("/local/domain/{domid}/device/vscsi/{vhost}")
+/// The directory in which this domain has its vhosts of a guest.
+pub(super) fn backends(home: DomId, domid: DomId) -> String {
+    format!("{}/{domid}", backends_in(home))
 }
 
-/// The toolstack's own copy of a vhost's nodes.
-pub(super) fn copy(domid: DomId, vhost: u32) -> String {
-    format!("/libxl/{domid}/device/vscsi/{vhost}")
+/// The toolstack's own directory of a guest's vhosts.
+fn copies(domid: DomId) -> String {
+    format!("/libxl/{domid}/device/vscsi")
 }
 
-/// The number of the next `dev-N`, which is never used again.
-pub(super) fn counter(domid: DomId, vhost: u32) -> String {
-    format!("{}/next_vscsidev_id", numbering(domid, vhost))
+/// Which vhost, and where its nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The domain that has the devices.
+    pub home: DomId,
+    /// The guest.
+    pub domid: DomId,
+    /// Its number, which no other vhost of the guest has, wherever its devices are.
+    pub number: u32,
+}
+
+impl Place {
+    /// The backend's directory.
+    pub(super) fn backend(self) -> String {
+        format!("{}/{}", backends(self.home, self.domid), self.number)
+    }
+
+    /// The frontend's directory.
+    pub(super) fn frontend(self) -> String {
+        format!("/local/domain/{}/device/vscsi/{}", self.domid, self.number)
+    }
+
+    /// What the backend says of something that is wrong: in its own directory, by the path of what it is about.
+    pub(super) fn error(self, of: &str) -> String {
+        let home = format!("/local/domain/{}/", self.home);
+        format!("{home}error/{}", of.strip_prefix(&home).unwrap_or(of))
+    }
+
+    /// The toolstack's own copy of a vhost's nodes.
+    pub(super) fn copy(self) -> String {
+        format!("{}/{}", copies(self.domid), self.number)
+    }
+
+    /// The number of the next `dev-N`, which is never used again.
+    pub(super) fn counter(self) -> String {
+        format!("{}/next_vscsidev_id", self.numbering())
+    }
+
+    fn numbering(self) -> String {
+        format!("/libxl/{}/vscsi/{}", self.domid, self.number)
+    }
 }
 
 /// The guest's UUID, behind "/vm/": the same when it comes back as another domain.
 pub fn vm(domid: DomId) -> String {
     format!("/local/domain/{domid}/vm")
-}
-
-fn numbering(domid: DomId, vhost: u32) -> String {
-    format!("/libxl/{domid}/vscsi/{vhost}")
 }
 
 /// One device.
@@ -64,8 +104,8 @@ pub struct Device {
 /// One vhost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vhost {
-    /// Its number in xenstore.
-    pub number: u32,
+    /// Which it is.
+    pub place: Place,
     /// The host number that the guest's addresses begin with (`libxl_ctrl_index`).
     pub host: u32,
     /// `feature-host`.
@@ -81,6 +121,12 @@ pub struct Vhost {
 }
 
 impl Vhost {
+    /// Fails when its devices are in another domain.
+    pub(super) fn must_be_in(&self, wanted: DomId) -> Result<(), ToolError> {
+        let Place { home, number, .. } = self.place;
+        if home == wanted { Ok(()) } else { Err(ToolError::OtherBackend { vhost: number, home, wanted }) }
+    }
+
     /// The device that the guest sees at this address; the host's number is not looked at.
     pub(super) fn device_at(&self, vdev: VDev) -> Option<&Device> {
         let is_it = |device: &&Device| device.v_dev.parse().is_ok_and(|v: VDev| v.nexus == vdev.nexus);
@@ -88,20 +134,39 @@ impl Vhost {
     }
 }
 
-/// All vhosts of a guest, by number.
-pub(super) fn vhosts(store: &mut impl Nodes, domid: DomId) -> Result<Vec<Vhost>, Error> {
-    let mut numbers: Vec<u32> =
-        children(store, &backends(domid))?.iter().filter_map(|name| name.parse().ok()).collect();
-    numbers.sort_unstable();
-    let mut vhosts = Vec::new();
-    for number in numbers {
-        vhosts.push(vhost(store, domid, number)?);
-    }
-    Ok(vhosts)
+/// All vhosts of a guest, by number: those of our own domain `own`, and those that a toolstack here has made for other domains.
+pub(super) fn vhosts(store: &mut impl Nodes, own: DomId, domid: DomId) -> Result<Vec<Vhost>, Error> {
+    let numbers = children(store, &backends(own, domid))?;
+    let mut places: Vec<Place> = numbers
+        .iter()
+        .filter_map(|name| Some(Place { home: own, domid, number: name.parse().ok()? }))
+        .chain(elsewhere(store, own, domid)?)
+        .collect();
+    places.sort_unstable_by_key(|place| place.number);
+    places.dedup_by_key(|place| place.number);
+    places.into_iter().map(|place| vhost(store, place)).collect()
 }
 
-fn vhost(store: &mut impl Nodes, domid: DomId, number: u32) -> Result<Vhost, Error> {
-    let path = backend(domid, number);
+/// The vhosts that other domains have for a guest, as the toolstack's own nodes say; the guest cannot write these. One whose
+/// backend's directory is gone, perhaps with its domain, does not count.
+fn elsewhere(store: &mut impl Nodes, own: DomId, domid: DomId) -> Result<Vec<Place>, Error> {
+    let mut places = Vec::new();
+    for name in children(store, &copies(domid))? {
+        let Ok(number) = name.parse() else { continue };
+        let backend = text(store, &format!("{}/{name}/backend", copies(domid)))?;
+        let home =
+            backend.strip_prefix("/local/domain/").and_then(|rest| rest.split('/').next()?.parse().ok());
+        let Some(home) = home.map(DomId).filter(|home| *home != own) else { continue };
+        let place = Place { home, domid, number };
+        if backend == place.backend() && state(store, &backend)? != XenbusState::Unknown {
+            places.push(place);
+        }
+    }
+    Ok(places)
+}
+
+fn vhost(store: &mut impl Nodes, place: Place) -> Result<Vhost, Error> {
+    let path = place.backend();
     let mut devices = Vec::new();
     for node in children(store, &format!("{path}/vscsi-devs"))? {
         let mut read = |what: &str| text(store, &format!("{path}/vscsi-devs/{node}/{what}"));
@@ -117,13 +182,13 @@ fn vhost(store: &mut impl Nodes, domid: DomId, number: u32) -> Result<Vhost, Err
     let age = |device: &Device| device.node.strip_prefix("dev-").and_then(|n| n.parse::<u64>().ok());
     devices.sort_by_key(age);
     Ok(Vhost {
-        number,
+        place,
         // Older toolstacks have no such node, and call the vhost by its host.
-        host: text(store, &format!("{path}/libxl_ctrl_index"))?.parse().unwrap_or(number),
+        host: text(store, &format!("{path}/libxl_ctrl_index"))?.parse().unwrap_or(place.number),
         ours: text(store, &format!("{path}/{TOOLSTACK}"))? == OURS,
         feature_host: text(store, &format!("{path}/feature-host"))? == "1",
         own: state(store, &path)?,
-        frontend: state(store, &frontend(domid, number))?,
+        frontend: state(store, &place.frontend())?,
         devices,
     })
 }
@@ -146,18 +211,19 @@ pub(super) fn text(store: &mut impl Nodes, path: &str) -> Result<String, Error> 
     }
 }
 
+/// The names below a node; none where there is no node, or where we may not look.
 fn children(store: &mut impl Nodes, path: &str) -> Result<Vec<String>, Error> {
     match store.list(path) {
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) if error.is_not_found() || error.is_denied() => Ok(Vec::new()),
         names => names,
     }
 }
 
 /// Removes a vhost, the frontend's side first, and the guest's directories of vhosts with the last one, as libxl does.
-pub(super) fn remove_vhost(store: &mut impl Nodes, domid: DomId, vhost: u32) -> Result<(), Error> {
-    let backend = backend(domid, vhost);
-    let errors = format!("error/{backend}");
-    for path in [&frontend(domid, vhost), &backend, &errors, &copy(domid, vhost), &numbering(domid, vhost)] {
+pub(super) fn remove_vhost(store: &mut impl Nodes, place: Place) -> Result<(), Error> {
+    let backend = place.backend();
+    let errors = place.error(&backend);
+    for path in [&place.frontend(), &backend, &errors, &place.copy(), &place.numbering()] {
         store.remove(path)?;
         if let Some((parent, _)) = path.rsplit_once('/')
             && children(store, parent)?.is_empty()
@@ -168,24 +234,20 @@ pub(super) fn remove_vhost(store: &mut impl Nodes, domid: DomId, vhost: u32) -> 
     Ok(())
 }
 
-/// Removes all vhosts of a guest that is gone, and the directories that held them.
-pub(super) fn remove_all(store: &mut impl Nodes, domid: DomId) -> Result<(), Error> {
-    for vhost in vhosts(store, domid)? {
-        remove_vhost(store, domid, vhost.number)?;
-    }
-    let backends = backends(domid);
-    store.remove(&format!("error/{backends}"))?;
-    store.remove(&backends)?;
-    Ok(())
+/// Removes all vhosts of a guest that is gone.
+pub(super) fn remove_all(store: &mut impl Nodes, own: DomId, domid: DomId) -> Result<(), Error> {
+    vhosts(store, own, domid)?.iter().try_for_each(|vhost| remove_vhost(store, vhost.place))
 }
 
 /// The guests with vhosts.
-pub(super) fn guests(store: &mut impl Nodes) -> Result<Vec<DomId>, Error> {
-    let mut guests = Vec::new();
-    for id in children(store, "backend/vscsi")? {
-        let Ok(id) = id.parse() else { continue };
-        if !children(store, &backends(DomId(id)))?.is_empty() {
-            guests.push(DomId(id));
+pub(super) fn guests(store: &mut impl Nodes, own: DomId) -> Result<Vec<DomId>, Error> {
+    let mut guests: Vec<DomId> = Vec::new();
+    let names = [children(store, &backends_in(own))?, children(store, "/libxl")?];
+    for domid in names.iter().flatten().filter_map(|name| name.parse().ok()).map(DomId) {
+        let has_some =
+            !children(store, &backends(own, domid))?.is_empty() || !elsewhere(store, own, domid)?.is_empty();
+        if has_some && !guests.contains(&domid) {
+            guests.push(domid);
         }
     }
     Ok(guests)

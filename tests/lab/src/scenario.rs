@@ -37,6 +37,8 @@ pub enum Test {
     Package,
     /// Disks that are known by their names when dom0 has rebooted, and when a guest comes from elsewhere.
     Names,
+    /// A driver domain that has the devices, and serves a guest.
+    Driver,
 }
 
 impl Test {
@@ -53,6 +55,7 @@ impl Test {
             Self::Hostile => Some("hostile"),
             Self::Package => Some("package"),
             Self::Names => Some("names"),
+            Self::Driver => Some("driver"),
         }
     }
 

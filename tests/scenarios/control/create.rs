@@ -165,7 +165,7 @@ fn a_guest_that_cannot_be_equipped_is_destroyed() {
     host.machine.ask_to_stop();
     host.machine.wait_for_end().unwrap();
     let error = host.create(&[], false).unwrap_err();
-    assert!(matches!(error, ToolError::NotServed(_)), "{error}");
+    assert!(matches!(error, ToolError::NotServed { .. }), "{error}");
     assert_eq!(host.called().last().unwrap(), "destroy|D|");
     assert_eq!(nodes(&host.machine), NOTHING);
     host.machine.start();

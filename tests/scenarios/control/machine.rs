@@ -34,6 +34,8 @@ static NEXT_DOMID: AtomicU16 = AtomicU16::new(100);
 pub struct Machine {
     pub xen: Hypervisor,
     pub store: Arc<Store>,
+    /// The domain that has the devices.
+    pub home: DomId,
     pub domid: DomId,
     /// The guest as the hypervisor knew it, also when it is gone.
     pub domain: Domain,
@@ -62,15 +64,24 @@ impl Machine {
 
     /// The same, with other time limits.
     pub fn with_limits(limits: TimeLimits) -> Self {
-        Self::on(Hypervisor::new(), Arc::new(Store::new()), limits)
+        Self::on(Hypervisor::new(), Arc::new(Store::new()), DOM0, limits)
+    }
+
+    /// The same, with the devices in a driver domain.
+    pub fn with_driver_domain() -> Self {
+        let (store, home) = (Store::new(), DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed)));
+        let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
+        super::toolstack::make_domain(&mut toolstack, home);
+        let limits = TimeLimits { announced: Duration::ZERO, ..TimeLimits::default() };
+        Self::on(Hypervisor::new(), Arc::new(store), home, limits)
     }
 
     /// Another guest on the same host, with a server of its own. Both servers must have ended before either machine is dropped.
     pub fn beside(&self) -> Self {
-        Self::on(self.xen.clone(), Arc::clone(&self.store), self.limits)
+        Self::on(self.xen.clone(), Arc::clone(&self.store), self.home, self.limits)
     }
 
-    fn on(xen: Hypervisor, store: Arc<Store>, limits: TimeLimits) -> Self {
+    fn on(xen: Hypervisor, store: Arc<Store>, home: DomId, limits: TimeLimits) -> Self {
         let domid = DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed));
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
         super::toolstack::make_domain(&mut toolstack, domid);
@@ -79,6 +90,7 @@ impl Machine {
             domain: xen.domain(domid),
             xen,
             store,
+            home,
             domid,
             toolstack,
             limits,
@@ -93,8 +105,9 @@ impl Machine {
     /// Starts the server, which must not be running.
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "there is a server");
-        let connection = self.store.connect(DOM0);
-        let (xen, limits, domid, log) = (self.xen.clone(), self.limits, self.domid, self.log.clone());
+        let connection = self.store.connect(self.home);
+        let (xen, home, limits) = (self.xen.clone(), self.home, self.limits);
+        let (domid, log) = (self.domid, self.log.clone());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let stop = Arc::new(EventFd::from_flags(flags).unwrap());
         let (ready, started) = channel();
@@ -105,7 +118,7 @@ impl Machine {
                 let subscriber =
                     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
                 tracing::subscriber::with_default(subscriber, || {
-                    serve(platform(&xen, limits), domid, connection, &ready, stop.as_fd(), &belongings)
+                    serve(platform(&xen, home, limits), domid, connection, &ready, stop.as_fd(), &belongings)
                 })
             }
         };
@@ -193,7 +206,7 @@ impl Machine {
     /// Nothing of the guest's is in use by anybody.
     pub fn assert_everything_given_back(&self) {
         assert_eq!(self.domain.live_mappings(), 0, "pages of the guest are mapped");
-        assert_eq!(self.xen.domain(DOM0).open_ports(), 0, "ports are bound");
+        assert_eq!(self.xen.domain(self.home).open_ports(), 0, "ports are bound");
         self.expect_workers(0);
     }
 
@@ -247,15 +260,15 @@ fn serve(
     Ok(())
 }
 
-/// The simulated Xen in place of Linux's devices.
-pub fn platform(xen: &Hypervisor, limits: TimeLimits) -> Platform {
+/// The simulated Xen in place of the devices of Linux in the domain `home`.
+pub fn platform(xen: &Hypervisor, home: DomId, limits: TimeLimits) -> Platform {
     let (for_grants, for_events) = (xen.clone(), xen.clone());
     Platform {
         grants: Box::new(move |domid| {
-            Ok(Box::new(for_grants.grant_table(DOM0, domid)) as Box<dyn GrantTable>)
+            Ok(Box::new(for_grants.grant_table(home, domid)) as Box<dyn GrantTable>)
         }),
         bind: Box::new(move |domid, port| {
-            Ok(Box::new(for_events.bind_interdomain(DOM0, domid, port)?) as Box<dyn EventChannel>)
+            Ok(Box::new(for_events.bind_interdomain(home, domid, port)?) as Box<dyn EventChannel>)
         }),
         reactor: ReactorKind::Auto,
         limits,

@@ -6,6 +6,7 @@ mod attach_all;
 mod close;
 mod connect;
 mod create;
+mod driver_domain;
 mod exhausted;
 mod hostile;
 mod hotplug;

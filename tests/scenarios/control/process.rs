@@ -127,7 +127,7 @@ fn a_domain_that_does_not_exist_is_not_served() {
     store.write("/local/domain/7/name", "another");
     let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
     let refused =
-        Server::new(DomId(8), client, platform(&Hypervisor::new(), TimeLimits::default())).unwrap_err();
+        Server::new(DomId(8), client, platform(&Hypervisor::new(), DOM0, TimeLimits::default())).unwrap_err();
     assert!(matches!(refused, ServeError::NoDomain(DomId(8))), "{refused}");
     assert!(refused.to_string().contains("no domain 8"), "{refused}");
 }
@@ -141,7 +141,7 @@ fn what_a_guest_without_a_server_left_is_removed() {
     store.write("/local/domain/0/backend/vscsi/9/0/state", "4");
     let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
     let mut server =
-        Server::new(DomId(8), client, platform(&Hypervisor::new(), TimeLimits::default())).unwrap();
+        Server::new(DomId(8), client, platform(&Hypervisor::new(), DOM0, TimeLimits::default())).unwrap();
     let nobody = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
     server.run(nobody.as_fd()).unwrap();
     assert_eq!(store.history("/local/domain/0/backend/vscsi/8/0/state").len(), 2, "written once, removed");

@@ -52,7 +52,7 @@ fn permission(access: Access, domid: DomId) -> Permission {
 impl Machine {
     /// The backend's directory of a vhost, or of something in it.
     pub fn backend(&self, below: &str) -> String {
-        format!("/local/domain/0/backend/vscsi/{}/{below}", self.domid)
+        format!("/local/domain/{}/backend/vscsi/{}/{below}", self.home, self.domid)
     }
 
     /// The same of the frontend.

@@ -189,11 +189,10 @@ pub fn list(arguments: &List) -> ExitCode {
         for domid in guests {
             found.push((domid, tools.vhosts(domid)?));
         }
-        let backend = tools.backend_domain();
         if arguments.json {
-            say(&format!("{:#}\n", json(&found, backend)));
+            say(&format!("{:#}\n", json(&found)));
         } else {
-            say(&table(&found, backend));
+            say(&table(&found));
         }
         Ok(())
     }))
