@@ -12,7 +12,11 @@ mod report;
 mod scenario;
 mod tools;
 
+use std::collections::VecDeque;
+use std::fs;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -56,6 +60,9 @@ enum Verb {
         /// Names of tests
         #[arg(value_enum)]
         names: Vec<Test>,
+        /// Machines at once; as many as there are processors and memory for, but at most two, when it is not given
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
         #[command(flatten)]
         dist: DistArgument,
     },
@@ -103,9 +110,9 @@ fn work(verb: Verb) -> Outcome<bool> {
             programs.extend(program::package_for(&scenario)?);
             Ok(finish(&scenario::judge(&run, &image, &programs)?))
         }
-        Verb::Test { names, dist } => {
+        Verb::Test { names, jobs, dist } => {
             let names = if names.is_empty() { Test::value_variants() } else { &names };
-            test(names, dist.dist)
+            test(names, dist.dist, jobs.unwrap_or_else(machines))
         }
         Verb::Headers => Ok(finish(&headers::compare()?)),
         Verb::Bench { quick, dist } => {
@@ -117,24 +124,55 @@ fn work(verb: Verb) -> Outcome<bool> {
     }
 }
 
-fn test(names: &[Test], dist: Dist) -> Outcome<bool> {
+fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
     let mut tally = Tally::default();
     if names.contains(&Test::Headers) {
         tally.add(&headers::compare()?);
     }
-    let boots: Vec<_> = names.iter().filter_map(|test| Some((test.scenario()?, *test))).collect();
-    if !boots.is_empty() {
-        let image = ready(dist)?;
-        let programs = program::build()?;
-        for (scenario, test) in boots {
+    let mut boots = VecDeque::new();
+    for test in names {
+        let Some(scenario) = test.scenario() else { continue };
+        boots.push_back((scenario, *test, program::package_for(scenario)?));
+    }
+    if boots.is_empty() {
+        return Ok(finish(&tally));
+    }
+    let image = ready(dist)?;
+    let programs = program::build()?;
+    let boots = Mutex::new(boots);
+    let next = || boots.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let work = || -> Outcome<Tally> {
+        let mut tally = Tally::default();
+        while let Some((scenario, test, package)) = next() {
             let (clock, reboots) = (test.clock(), test.reboots());
             let run = Run { scenario, clock, reboots, ..Run::default() };
-            let mut programs = programs.clone();
-            programs.extend(program::package_for(scenario)?);
+            let programs: Vec<_> = programs.iter().cloned().chain(package).collect();
             tally.add(&scenario::judge(&run, &image, &programs)?);
         }
+        Ok(tally)
+    };
+    let done: Vec<Outcome<Tally>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err("a boot panicked".into())))
+            .collect()
+    });
+    for one in done {
+        tally.add(&one?);
     }
     Ok(finish(&tally))
+}
+
+/// Machines at once that this one has processors and memory for; they wait more than they work.
+fn machines() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse().ok());
+    let by_memory = available.unwrap_or(0_usize) / qemu::MEMORY_KIB;
+    processors.min(by_memory).clamp(1, 2)
 }
 
 /// What every boot needs.

@@ -16,6 +16,9 @@ use crate::tools::{self, Outcome, at};
 /// crash at random, with the kernel's backend as with ours; without them never. Which part of it is at fault is not known.
 const CPU: &str = "max,-xsave";
 
+/// What a machine takes of this one's memory: its own (`-m`), and QEMU's caches, generously.
+pub const MEMORY_KIB: usize = 8 << 20;
+
 /// The console's log is cut here; a machine that writes more is ill.
 const LOG_LIMIT: u64 = 16 << 20;
 /// How often a waiting user hears that we are alive.

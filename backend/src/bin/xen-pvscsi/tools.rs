@@ -25,10 +25,11 @@ const INTERRUPTED: u8 = 130;
 pub struct Attach {
     /// The guest: its number or its name
     domain: String,
-    /// The device: a path below /dev, host:channel:target:lun, file:/PATH or ram:SIZE
+    /// The device: a path below /dev, host:channel:target:lun, wwn:NAME, serial:NUMBER, file:/PATH or ram:SIZE
     #[arg(required_unless_present = "config")]
     pdev: Option<String>,
-    /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared
+    /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared,
+    /// backend=DOMAIN for a device of another domain
     #[arg(required_unless_present = "config")]
     vdev: Option<String>,
     /// The same options, as xl scsi-attach takes them
