@@ -88,6 +88,9 @@ pub enum ToError {
     /// All commands to the device.
     #[error("{0}: libvirt has no form for feature-host")]
     FeatureHost(String),
+    /// Commands that are allowed.
+    #[error("{0}: libvirt has no form for allow=")]
+    Allow(String),
     /// A device of a driver domain.
     #[error("{0}: libvirt has no form for backend=, a device of another domain")]
     Backend(String),
@@ -164,9 +167,9 @@ fn device<'a, 'input>(hostdev: Node<'a, 'input>) -> Result<DeviceSpec, Fault<'a,
     let vdev = children(hostdev, "address").next().ok_or((hostdev, ElementError::NoAddress))?;
     let vdev = virtual_address(vdev).map_err(|why| (vdev, why))?;
     let options = Options {
-        feature_host: false,
         read_only: children(hostdev, "readonly").next().is_some(),
         shared: children(hostdev, "shareable").next().is_some(),
+        ..Options::default()
     };
     Ok(DeviceSpec { name: pdev.to_string(), pdev: PDev::Address(pdev), vdev, backend: None, options })
 }
@@ -213,9 +216,12 @@ fn children<'a, 'input: 'a>(
 pub fn to_xml(devices: &[DeviceSpec]) -> Result<String, ToError> {
     let mut xml = String::new();
     for DeviceSpec { name, pdev, vdev, backend, options } in devices {
-        let Options { feature_host, read_only, shared } = *options;
+        let Options { feature_host, read_only, shared, allow } = *options;
         if feature_host {
             return Err(ToError::FeatureHost(name.clone()));
+        }
+        if !allow.is_empty() {
+            return Err(ToError::Allow(name.clone()));
         }
         if backend.is_some() {
             return Err(ToError::Backend(name.clone()));

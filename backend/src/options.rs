@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use pvscsi_sg::Groups;
+use pvscsi_sg::commands::UnknownGroup;
+
 /// Options of a device. In a configuration they stand behind the address; in xenstore, all but `feature-host`, in the node
 /// `options` of the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,14 +15,21 @@ pub struct Options {
     pub read_only: bool,
     /// `shared`: other guests may have the same device.
     pub shared: bool,
+    /// `allow=GROUP+…`: commands that are refused without it, and without `feature-host`.
+    pub allow: Groups,
 }
 
 /// Why words are no options.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// No such option.
-    #[error("option {0:?} is not known; there are: feature-host, ro, shared, backend=DOMAIN")]
+    #[error(
+        "option {0:?} is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), backend=DOMAIN"
+    )]
     Unknown(String),
+    /// `allow=` of something else.
+    #[error("allow=: {0}")]
+    Group(#[from] UnknownGroup),
     /// The same twice.
     #[error("option {0} is there twice")]
     Twice(String),
@@ -34,6 +44,13 @@ impl Options {
     pub fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, OptionError> {
         let mut options = Self::default();
         for word in words.map(str::trim) {
+            if let Some(groups) = word.strip_prefix("allow=") {
+                if !options.allow.is_empty() {
+                    return Err(OptionError::Twice("allow".into()));
+                }
+                options.allow = groups.trim().parse()?;
+                continue;
+            }
             let option = match word {
                 "feature-host" => &mut options.feature_host,
                 "ro" => &mut options.read_only,
@@ -67,7 +84,9 @@ impl Options {
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [(self.feature_host, "feature-host"), (self.read_only, "ro"), (self.shared, "shared")];
-        let words: Vec<&str> = all.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+        let allow = (!self.allow.is_empty()).then(|| format!("allow={}", self.allow));
+        let words: Vec<&str> =
+            all.iter().filter(|(set, _)| *set).map(|(_, word)| *word).chain(allow.as_deref()).collect();
         f.write_str(&words.join(","))
     }
 }
@@ -78,7 +97,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        for text in ["", "ro", "shared", "ro,shared", "feature-host", "feature-host,ro,shared"] {
+        for text in [
+            "",
+            "ro",
+            "shared",
+            "ro,shared",
+            "feature-host",
+            "feature-host,ro,shared",
+            "ro,allow=firmware+ata",
+        ] {
             assert_eq!(Options::from_node(text).unwrap().to_string(), text);
         }
         assert_eq!(Options::from_node(" shared , ro").unwrap().to_string(), "ro,shared");
@@ -91,5 +118,11 @@ mod tests {
             assert!(matches!(unknown, OptionError::Unknown(_)), "{text:?}: {unknown}");
         }
         assert_eq!(Options::from_node("ro,shared,ro"), Err(OptionError::Twice("ro".into())));
+        assert_eq!(Options::from_node("allow=ata,allow=all"), Err(OptionError::Twice("allow".into())));
+        let group = Options::from_node("allow=everything").unwrap_err().to_string();
+        assert!(
+            group.starts_with("allow=: \"everything\" is no group of commands; there are: third-party"),
+            "{group}"
+        );
     }
 }

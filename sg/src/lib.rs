@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows Xen: a [`LogicalUnit`] takes a [`Command`] with its memory, and a [`Completion`] brings the
 //! outcome and the memory back. [`SgDevice`] passes commands to a device behind `/dev/sgN`; [`disk::EmulatedDisk`] answers
-//! them from a file or from memory; [`ReadOnly`] lets nothing be written through either. All of them work on one [`Reactor`] per
+//! them from a file or from memory; [`ReadOnly`] lets nothing be written through either, and [`Policed`] nothing that harms others. All of them work on one [`Reactor`] per
 //! worker.
 #![cfg_attr(
     not(test),
@@ -16,10 +16,12 @@
     )
 )]
 
+pub mod commands;
 mod device;
 pub mod disk;
 mod locate;
 mod logical_unit;
+mod policy;
 mod reactor;
 mod read_only;
 pub mod scsi;
@@ -27,9 +29,11 @@ pub mod sys;
 mod vpd;
 mod wwn;
 
+pub use commands::{CommandSet, Group, Groups};
 pub use device::{OpenError, SgDevice};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
 pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag};
+pub use policy::{OnRefusal, Policed, Refusal};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use read_only::ReadOnly;
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};

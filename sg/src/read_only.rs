@@ -1,14 +1,12 @@
 //! A unit through which nothing can be written, whatever its device can do.
 
+use crate::commands::CommandSet;
 use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_len};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{DataDirection, Outcome, Sense};
 
-mod commands;
 #[cfg(test)]
 mod tests;
-
-use commands::CommandSet;
 
 /// WRITE PROTECTED (SPC-5, 4.4; key DATA PROTECT).
 const WRITE_PROTECTED: Sense = Sense::fixed(0x07, 0x27, 0x00);
@@ -66,7 +64,7 @@ impl LogicalUnit for ReadOnly {
             (DataDirection::ToDevice, Some(buffer)) => buffer.as_slice(),
             _ => &[],
         };
-        if !self.command_set.takes(cdb.padded(), data_out) {
+        if !self.command_set.only_reads(cdb.padded(), data_out) {
             let outcome = Outcome::check_condition(WRITE_PROTECTED, buffer_len(buffer.as_ref()));
             return done.push(Completion { tag: *tag, outcome, buffer: command.buffer });
         }

@@ -1,7 +1,10 @@
 //! The devices of a vhost: `vscsi-devs/dev-N` in the backend's directory.
 
-use pvscsi_sg::LogicalUnit;
+use std::time::Instant;
+
+use pvscsi_sg::{LogicalUnit, OnRefusal, Policed, Refusal};
 use pvscsi_xen::xenstore::{self, Nodes};
+use tracing::warn;
 
 use super::holdings::{Held, Served};
 use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
@@ -138,6 +141,13 @@ impl Vhost {
             }
         }
         let unit: Box<dyn LogicalUnit> = found.open(options).map_err(broken)?;
+        let unit = match found {
+            // What only reads does no harm, and emulated disks do none either.
+            PDev::Address(_) if !options.read_only && !self.has_feature_host(context)? => {
+                Box::new(Policed::new(unit, options.allow, self.tell_refusals(&v_dev)))
+            }
+            _ => unit,
+        };
         match (&self.worker, &mut self.ready) {
             (Some(worker), _) => worker.add(nexus, unit),
             (None, Some(ready)) => ready.luns.push((nexus, unit)),
@@ -147,6 +157,25 @@ impl Vhost {
         self.served.insert(name.to_owned(), Served { nexus, held });
         self.say(&format_args!("{name} is {p_dev} at {v_dev}"));
         Ok(())
+    }
+
+    /// Whether all commands are to go to the devices (Xen's io/vscsiif.h, `feature-host`).
+    fn has_feature_host(&self, context: &mut Context) -> Result<bool, xenstore::Error> {
+        let node = read_optional(&mut context.store, &format!("{}/feature-host", self.path))?;
+        Ok(node.as_deref() == Some(b"1"))
+    }
+
+    /// What logs the commands to a device that are refused.
+    fn tell_refusals(&self, v_dev: &str) -> OnRefusal {
+        let (limit, what) = (self.requests.clone(), format!("{} at {v_dev}", self.name));
+        Box::new(move |Refusal { opcode, name, group }| {
+            let Some(left_out) = limit.pass(Instant::now()) else { return };
+            let (name, group) = (name.unwrap_or("an unknown command"), group.name());
+            warn!("{what}: {name} ({opcode:02X}h) is refused; allow={group} would let it pass");
+            if left_out > 0 {
+                warn!("{what}: {left_out} lines left out");
+            }
+        })
     }
 
     fn device_text(&self, context: &mut Context, name: &str, path: &str) -> Result<String, Trouble> {

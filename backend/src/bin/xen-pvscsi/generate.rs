@@ -1,5 +1,5 @@
 //! The hidden verb generate: manual pages and completions, from the same definition as the command line, for whoever packages the
-//! program.
+//! program; and docs/commands.md.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use pvscsi_sg::commands::document;
 
 /// The manual's section: commands of the administrator.
 const SECTION: &str = "8";
@@ -16,24 +17,33 @@ const SECTION: &str = "8";
 pub struct Generate {
     /// Where the manual pages go: one for the program, one for each verb
     #[arg(long, value_name = "DIR")]
-    man: PathBuf,
+    man: Option<PathBuf>,
     /// Where the completions for bash, zsh and fish go
     #[arg(long, value_name = "DIR")]
-    completions: PathBuf,
+    completions: Option<PathBuf>,
+    /// Where the table of commands goes
+    #[arg(long, value_name = "FILE")]
+    commands: Option<PathBuf>,
 }
 
 pub fn generate(arguments: &Generate) -> io::Result<()> {
-    fs::create_dir_all(&arguments.man)?;
-    fs::create_dir_all(&arguments.completions)?;
+    let Generate { man, completions, commands } = arguments;
     let mut command = super::Cli::command().disable_help_subcommand(true);
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut command, "xen-pvscsi", &arguments.completions)?;
+    if let Some(directory) = completions {
+        fs::create_dir_all(directory)?;
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            clap_complete::generate_to(shell, &mut command, "xen-pvscsi", directory)?;
+        }
     }
-    command.build();
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        page(verb.clone(), &arguments.man)?;
+    if let Some(directory) = man {
+        fs::create_dir_all(directory)?;
+        command.build();
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            page(verb.clone(), directory)?;
+        }
+        page(command, directory)?;
     }
-    page(command, &arguments.man)
+    commands.as_ref().map_or(Ok(()), |file| fs::write(file, document()))
 }
 
 fn page(command: clap::Command, directory: &Path) -> io::Result<()> {
