@@ -15,6 +15,7 @@
     )
 )]
 
+mod absent;
 pub mod check;
 pub mod control;
 mod data;

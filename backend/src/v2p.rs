@@ -30,6 +30,8 @@ impl fmt::Debug for Lun {
 pub struct V2p {
     luns: Vec<Option<Lun>>,
     by_nexus: HashMap<Nexus, usize>,
+    /// Stands for LUN 0 of targets that have only others.
+    absent: Option<usize>,
     /// Units that were given commands since the last flush.
     touched: Vec<usize>,
     hidden: usize,
@@ -40,6 +42,20 @@ impl V2p {
     #[must_use]
     pub fn find(&self, nexus: Nexus) -> Option<usize> {
         self.by_nexus.get(&nexus).copied()
+    }
+
+    /// The unit that stands for LUN 0 of targets that have only others.
+    pub fn stand_in(&mut self, unit: Box<dyn LogicalUnit>) {
+        self.absent = Some(self.luns.len());
+        // It is at no address of its own.
+        self.luns.push(Some(Lun { nexus: Nexus { channel: 0, id: 0, lun: 0 }, unit, leaving: false }));
+    }
+
+    /// That unit, for an address at which there is none.
+    #[must_use]
+    pub fn find_absent(&self, nexus: Nexus) -> Option<usize> {
+        let beside = |other: &Nexus| (other.channel, other.id) == (nexus.channel, nexus.id);
+        self.absent.filter(|_| nexus.lun == 0 && self.by_nexus.keys().any(beside))
     }
 
     /// The unit of this index.

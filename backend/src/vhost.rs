@@ -382,6 +382,7 @@ impl Vhost {
             events,
             grants,
             luns: Vec::new(),
+            feature_host: self.has_feature_host(context)?,
             limits: context.platform.limits,
             log_limit: self.requests.clone(),
         });

@@ -21,6 +21,7 @@ use pvscsi_sg::{
 };
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
+use crate::absent::AbsentUnit;
 use crate::control::{News, WorkerEnd, WorkerError};
 use crate::data::{LIST_BYTES, Mover, start_of};
 use crate::emulate;
@@ -59,6 +60,8 @@ pub struct Connection {
     pub grants: Box<dyn GrantTable>,
     /// The devices, each at its address.
     pub luns: Vec<(Nexus, Box<dyn LogicalUnit>)>,
+    /// All commands go to the devices (Xen's io/vscsiif.h, `feature-host`): nothing is answered here.
+    pub feature_host: bool,
     /// How long commands may take.
     pub limits: TimeLimits,
     /// How much the guest may make us log.
@@ -92,6 +95,7 @@ pub struct Worker {
     done: Vec<Completion>,
     /// Requests of this round whose memory is not there.
     bad: Vec<Tag>,
+    feature_host: bool,
     limits: TimeLimits,
     clock: Clock,
     /// Units that have had a command for more than a second.
@@ -111,7 +115,7 @@ impl Worker {
     ///
     /// When there is no memory for the pool of buffers, or no descriptor.
     pub fn new(connection: Connection, control: WorkerEnd, reactor: Reactor) -> io::Result<Self> {
-        let Connection { domid, ring, events, grants, luns, limits, log_limit } = connection;
+        let Connection { domid, ring, events, grants, luns, feature_host, limits, log_limit } = connection;
         let mut worker = Self {
             reactor,
             ring,
@@ -125,6 +129,7 @@ impl Worker {
             fresh: Vec::with_capacity(SLOTS),
             done: Vec::with_capacity(SLOTS),
             bad: Vec::with_capacity(SLOTS),
+            feature_host,
             limits,
             clock: Clock::new()?,
             slow: Vec::new(),
@@ -134,6 +139,9 @@ impl Worker {
             stop_at: None,
             leaving: Vec::new(),
         };
+        if !feature_host {
+            worker.luns.stand_in(Box::new(AbsentUnit));
+        }
         for (nexus, unit) in luns {
             worker.add_lun(nexus, unit);
         }
@@ -226,7 +234,7 @@ impl Worker {
     fn find_unit(&mut self, nexus: Nexus) -> Option<usize> {
         self.luns.find(nexus).or_else(|| {
             self.follow_orders();
-            self.luns.find(nexus)
+            self.luns.find(nexus).or_else(|| self.luns.find_absent(nexus))
         })
     }
 
@@ -299,7 +307,7 @@ impl Worker {
             let (cdb, timeout, lun, nexus) = (pending.cdb, pending.timeout, pending.lun, pending.nexus);
             let direction = data_direction(pending.direction);
             let mut buffer = pending.buffer.take();
-            if cdb.opcode() == emulate::REPORT_LUNS {
+            if cdb.opcode() == emulate::REPORT_LUNS && !self.feature_host {
                 let outcome =
                     emulate::report_luns(&cdb, &self.luns.luns_of(nexus.channel, nexus.id), buffer.as_mut());
                 self.done.push(Completion { tag, outcome, buffer });

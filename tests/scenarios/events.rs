@@ -98,6 +98,7 @@ fn watched(kind: ReactorKind, name: &str) -> (Vhost, Arc<Seen>) {
         events: Box::new(events),
         grants: Box::new(grants),
         luns: vec![(lun(0), ram_disk())],
+        feature_host: false,
         limits: TimeLimits::default(),
         log_limit: LogLimit::default(),
     };

@@ -107,6 +107,33 @@ fn report_luns_tells_what_this_guest_sees() {
     assert_eq!(ask(elsewhere), [0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
 }
 
+/// A guest that scans asks each target's LUN 0 first.
+#[test]
+fn lun_0_of_a_target_that_has_others_says_that_nobody_is_there() {
+    for kind in KINDS {
+        let mut vhost = Vhost::start(kind, vec![(lun(5), ram_disk())]);
+        let mut ask = |cdb: &[u8]| {
+            let reply = vhost.call(lun(0), cdb, DIRECTION_FROM_DEVICE, GuestBuffer::contiguous(0, 64));
+            (reply.rslt, reply.data.to_vec()[..64 - reply.residual as usize].to_vec(), reply.sense)
+        };
+        let (result, inquiry, _) = ask(&[0x12, 0, 0, 0, 64, 0]);
+        assert_eq!((result, inquiry.len(), inquiry[0]), (0, 36, 0x7f));
+        let (result, luns, _) = ask(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0]);
+        assert_eq!((result, &luns[8..]), (0, &[0, 5, 0, 0, 0, 0, 0, 0][..]));
+        let (result, _, sense) = ask(&[0x00; 6]);
+        assert_eq!((result, [sense[2] & 0xf, sense[12], sense[13]]), (2, [0x05, 0x25, 0x00]));
+        assert_eq!(vhost.read(lun(5), 0, GuestBuffer::contiguous(0, 512)), [0; 512], "the other goes on");
+        let elsewhere = Nexus { channel: 0, id: 2, lun: 0 };
+        let reply = vhost.call(
+            elsewhere,
+            &[0x12, 0, 0, 0, 64, 0],
+            DIRECTION_FROM_DEVICE,
+            GuestBuffer::contiguous(0, 64),
+        );
+        assert_eq!(reply.rslt, 0x0001_0000, "a target without any");
+    }
+}
+
 #[test]
 fn a_disk_says_which_commands_it_does_not_know() {
     let mut vhost = Vhost::with_disk(KINDS[0]);

@@ -47,6 +47,7 @@ impl SimVhost {
             events: Box::new(xen.bind_interdomain(BACKEND, GUEST, frontend.port())?),
             grants: Box::new(grants),
             luns,
+            feature_host: false,
             limits,
             log_limit: LogLimit::default(),
         };

@@ -160,7 +160,7 @@ impl Vhost {
     }
 
     /// Whether all commands are to go to the devices (Xen's io/vscsiif.h, `feature-host`).
-    fn has_feature_host(&self, context: &mut Context) -> Result<bool, xenstore::Error> {
+    pub(super) fn has_feature_host(&self, context: &mut Context) -> Result<bool, xenstore::Error> {
         let node = read_optional(&mut context.store, &format!("{}/feature-host", self.path))?;
         Ok(node.as_deref() == Some(b"1"))
     }

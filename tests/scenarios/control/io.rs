@@ -31,6 +31,18 @@ pub fn write(nexus: Nexus) -> ScsiCall {
     transfer(nexus, 0x2a, DIRECTION_TO_DEVICE, buffer)
 }
 
+/// REPORT LUNS, with room for seven.
+pub fn report_luns(nexus: Nexus) -> ScsiCall {
+    let cdb = vec![0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0];
+    ScsiCall {
+        nexus,
+        cdb,
+        direction: DIRECTION_FROM_DEVICE,
+        buffer: GuestBuffer::contiguous(0, 64),
+        timeout_s: 30,
+    }
+}
+
 /// Writes to a unit, and reads it back.
 pub fn check_io(host: &mut Host, nexus: Nexus) {
     let call = write(nexus);

@@ -11,7 +11,7 @@ use pvscsi_backend::toolstack::spec::DeviceSpec;
 use pvscsi_backend::toolstack::{Attached, ToolError, Toolstack};
 use pvscsi_xen::xenstore::{Nodes, Xenstore};
 
-use super::io::{nexus, read, read_result, write};
+use super::io::{nexus, read, read_result, report_luns, write};
 use super::machine::DOM0;
 use super::{Dev, Machine, check_io};
 
@@ -234,6 +234,23 @@ fn without_a_server_or_after_ctrl_c_nothing_is_left() {
     assert_eq!(nodes(&machine), <[String; 0]>::default());
     drop(tools);
     machine.start();
+}
+
+/// With feature-host the device is asked, which knows its own LUN; without it the vhost answers, and has a LUN 0.
+#[test]
+fn feature_host_leaves_every_command_to_the_device() {
+    let mut machine = Machine::new();
+    attach(&mut machine, "ram:1M,0:0:0:5").unwrap();
+    attach(&mut machine, "ram:1M,1:0:0:5,feature-host").unwrap();
+    let own = [0, 5, 0, 0, 0, 0, 0, 0];
+    let device = [0; 8];
+    for (host, luns, inquiry) in [(0, own, 0), (1, device, 0x0001_0000)] {
+        let host = machine.guest().host(host);
+        let reply = host.execute(report_luns(nexus(5))).expect("REPORT LUNS is answered");
+        assert_eq!((reply.rslt, &reply.data.to_vec()[8..16]), (0, &luns[..]));
+        let absent = host.execute(report_luns(nexus(0))).expect("REPORT LUNS is answered");
+        assert_eq!(absent.rslt, inquiry, "LUN 0");
+    }
 }
 
 /// A guest that is paused, or whose driver hangs.

@@ -53,6 +53,7 @@ impl Direct {
             events: Box::new(xen.bind_interdomain(BACKEND, GUEST, guest.port()).unwrap()),
             grants: Box::new(grants),
             luns,
+            feature_host: false,
             limits: TimeLimits::default(),
             log_limit: LogLimit::default(),
         };

@@ -44,6 +44,16 @@ meets $D before-resize 100
 echo 1 > $DEBUG/virtual_gb
 go $D before-resize
 
+meets $D refused 100
+check policy-logs grep "WRITE BUFFER (3Bh) is refused; allow=firmware would let it pass" /var/log/pvscsi-$D.log
+check disk-goes xen-pvscsi detach g 0:0:0:0
+check disk-comes-with-allow xen-pvscsi attach g $DISK 0:0:0:0,allow=firmware
+go $D refused
+meets $D allowed 100
+check disk-goes-again xen-pvscsi detach g 0:0:0:0
+check disk-comes-with-feature-host xen-pvscsi attach g $DISK 1:0:0:0,feature-host
+go $D allowed
+
 check guest-powers-off guest_gone g 250
 ended $SERVER 20
 same server-exits-0 0 "$STATUS"

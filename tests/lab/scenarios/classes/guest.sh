@@ -44,3 +44,15 @@ within 5 sg_turs $SG
 meet before-resize
 says unit-attention-reaches-the-guest "unit attention" $SG 00 00 00 00 00 00
 check ready-after-unit-attention sg_turs $SG
+
+# A program for the device: refused, then allowed, then with no policy at all. This device takes any, and says so.
+FIRMWARE="3b 05 00 00 00 00 00 00 04 00"
+says firmware-is-refused "invalid command operation code" -s 4 -i /dev/zero $SG $FIRMWARE
+meet refused
+unit 0
+check firmware-is-allowed sg_raw -s 4 -i /dev/zero $SG $FIRMWARE
+says firmware-was-loaded "microcode has been changed" $SG 00 00 00 00 00 00
+meet allowed
+unit 0
+check feature-host-passes-firmware sg_raw -s 4 -i /dev/zero $SG $FIRMWARE
+says firmware-was-loaded-once-more "microcode has been changed" $SG 00 00 00 00 00 00

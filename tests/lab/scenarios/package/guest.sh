@@ -11,13 +11,13 @@ if [ $lab_part = hotplug ] && disk 0 && [ "$(head -c 8 $DISK)" = "it boots" ]; t
 fi
 check $lab_part-disk-there disk 0
 check $lab_part-verifies verify $DISK 64k 4m
-# What takes privileges in dom0, which the units keep: a reset, and a command that only the device can refuse.
+# What takes privileges in dom0, which the units keep: a reset, and a command that only the device can refuse (SET TIMESTAMP).
 check $lab_part-reset sg_reset -d $SG
-sg_raw $SG c1 00 00 00 00 00 > /tmp/raw 2>&1
+sg_raw $SG a4 0f 00 00 00 00 00 00 00 00 00 00 > /tmp/raw 2>&1
 if grep -qi "invalid command operation code" /tmp/raw; then
-	pass $lab_part-vendor-command
+	pass $lab_part-privileged-command
 else
-	fail $lab_part-vendor-command "$(cat /tmp/raw)"
+	fail $lab_part-privileged-command "$(cat /tmp/raw)"
 fi
 meet first
 if [ $lab_part = hotplug ]; then
