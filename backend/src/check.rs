@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::in_use::{Host, harmless};
 
-mod device;
+pub(crate) mod device;
 mod host;
 mod modprobe;
 mod names;

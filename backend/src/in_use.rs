@@ -174,6 +174,14 @@ impl Host {
         self.names(&format!("{}/block", device(hctl))).into_iter().next()
     }
 
+    /// How much a disk's host adapter takes in a command, and the disk's blocks, in bytes: the sg driver refuses more. `None` for what
+    /// is no disk.
+    pub(crate) fn transfer_limit(&self, hctl: Hctl) -> Option<(u64, u64)> {
+        let queue = format!("sys/class/block/{}/queue", self.disk(hctl)?);
+        let number = |what: &str| self.read(&format!("{queue}/{what}"))?.parse::<u64>().ok();
+        Some((number("max_hw_sectors_kb")?.saturating_mul(1024), number("logical_block_size")?))
+    }
+
     /// The partition or disk of this number as a whole SCSI device.
     fn scsi_device_of(&self, major: u64, minor: u64) -> Option<Identity> {
         let mut node = fs::canonicalize(self.path(&format!("sys/dev/block/{major}:{minor}"))).ok()?;

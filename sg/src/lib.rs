@@ -26,6 +26,7 @@ mod reactor;
 mod read_only;
 pub mod scsi;
 pub mod sys;
+mod transfer_limit;
 mod vpd;
 mod wwn;
 
@@ -37,4 +38,5 @@ pub use policy::{OnRefusal, Policed, Refusal};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use read_only::ReadOnly;
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
+pub use transfer_limit::TransferLimit;
 pub use wwn::{NotWwn, Wwn};

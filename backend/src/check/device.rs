@@ -15,7 +15,7 @@ use crate::toolstack::spec::asked;
 use crate::vdev::VDev;
 
 /// Bytes that a guest can move with one command: all segments of a page each.
-const GUEST_MAX: u64 = (MAX_SEGMENTS * PAGE_SIZE) as u64;
+pub(crate) const GUEST_MAX: u64 = (MAX_SEGMENTS * PAGE_SIZE) as u64;
 /// Linux's frontend leaves one segment out (drivers/scsi/xen-scsifront.c, `max_sectors`).
 const LINUX_MAX: u64 = ((MAX_SEGMENTS - 1) * PAGE_SIZE) as u64;
 
@@ -112,7 +112,7 @@ pub(super) fn scsi(machine: &Machine, name: &str, hctl: Hctl) -> Vec<Fact> {
         facts.push(size(bytes, number("queue/logical_block_size").unwrap_or(512)));
     }
     facts.push(engine(machine));
-    facts.push(limits(host, hctl, disk.as_deref()));
+    facts.push(limits(host, hctl));
     facts
 }
 
@@ -134,11 +134,12 @@ fn engine(machine: &Machine) -> Fact {
     }
 }
 
-/// The sg driver refuses a command that moves more than the device's queue takes, and the guest sees an error.
-fn limits(host: &Host, hctl: Hctl, disk: Option<&str>) -> Fact {
+/// The sg driver refuses a command that moves more than the device's queue takes. The guest is told by [`TransferLimit`].
+///
+/// [`TransferLimit`]: pvscsi_sg::TransferLimit
+fn limits(host: &Host, hctl: Hctl) -> Fact {
     let number = |path: String| host.read(&path).and_then(|text| text.parse::<u64>().ok());
-    let queue = disk.and_then(|disk| number(format!("{disk}/queue/max_hw_sectors_kb")));
-    let queue = queue.map(|kib| kib.saturating_mul(1024));
+    let queue = host.transfer_limit(hctl).map(|(bytes, _)| bytes);
     let table = number(format!("sys/class/scsi_host/host{}/sg_tablesize", hctl.host));
     let guest = format!("a guest sends at most {} in a command", names::bytes(GUEST_MAX));
     let pieces = table.map_or(String::new(), |table| format!(", in {table} pieces"));
@@ -148,10 +149,8 @@ fn limits(host: &Host, hctl: Hctl, disk: Option<&str>) -> Fact {
                 "the host adapter takes {} in a command, and refuses more{pieces}",
                 names::bytes(queue)
             );
-            let kib = queue / 1024;
-            Fact::problem("limits", format!("{guest}, {} if it is Linux; {text}", names::bytes(LINUX_MAX))).remedy(
-                format!("in a Linux guest: echo {kib} > /sys/block/sdX/queue/max_sectors_kb, before the disk is used"),
-            )
+            Fact::note("limits", format!("{guest}, {} if it is Linux; {text}", names::bytes(LINUX_MAX)))
+                .remedy("nothing without feature-host: the guest is told in its Block Limits page (B0h)")
         }
         Some(queue) => {
             Fact::ok("limits", format!("{guest}; the host adapter takes {}{pieces}", names::bytes(queue)))

@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
-use pvscsi_sg::{LogicalUnit, OnRefusal, Policed, Refusal};
+use pvscsi_sg::{Hctl, LogicalUnit, OnRefusal, Policed, Refusal, TransferLimit};
 use pvscsi_xen::xenstore::{self, Nodes};
 use tracing::warn;
 
 use super::holdings::{Held, Served};
 use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
 use super::{Context, Fault, Trouble, Vhost, fault};
-use crate::in_use::Identity;
+use crate::check::device::GUEST_MAX;
 use crate::in_use::guests::Guests;
+use crate::in_use::{Host, Identity};
 use crate::options::Options;
 use crate::pdev::PDev;
 use crate::vdev::{VDev, VDevError};
@@ -142,9 +143,8 @@ impl Vhost {
         }
         let unit: Box<dyn LogicalUnit> = found.open(options).map_err(broken)?;
         let unit = match found {
-            // What only reads does no harm, and emulated disks do none either.
-            PDev::Address(_) if !options.read_only && !self.has_feature_host(context)? => {
-                Box::new(Policed::new(unit, options.allow, self.tell_refusals(&v_dev)))
+            PDev::Address(hctl) if !self.has_feature_host(context)? => {
+                self.emulate(hctl, unit, options, &v_dev)
             }
             _ => unit,
         };
@@ -157,6 +157,29 @@ impl Vhost {
         self.served.insert(name.to_owned(), Served { nexus, held });
         self.say(&format_args!("{name} is {p_dev} at {v_dev}"));
         Ok(())
+    }
+
+    /// What stands between a guest and a device without `feature-host`.
+    fn emulate(
+        &self,
+        hctl: Hctl,
+        unit: Box<dyn LogicalUnit>,
+        options: Options,
+        v_dev: &str,
+    ) -> Box<dyn LogicalUnit> {
+        let unit: Box<dyn LogicalUnit> = if options.read_only {
+            // What only reads does no harm.
+            unit
+        } else {
+            Box::new(Policed::new(unit, options.allow, self.tell_refusals(v_dev)))
+        };
+        match Host::default().transfer_limit(hctl) {
+            Some((bytes, block)) if bytes < GUEST_MAX => {
+                let blocks = bytes.checked_div(block).and_then(|blocks| u32::try_from(blocks).ok());
+                Box::new(TransferLimit::new(unit, blocks.unwrap_or(1)))
+            }
+            _ => unit,
+        }
     }
 
     /// Whether all commands are to go to the devices (Xen's io/vscsiif.h, `feature-host`).
