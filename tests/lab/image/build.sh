@@ -57,6 +57,13 @@ gunzip -c "$tree/boot/xen-$xen-amd64.gz" > xen
 # iscsi-test-cu, fio and sg3_utils stay as they are; documentation does not help a machine that nobody sits at.
 rm -rf "$tree"/usr/share/{doc,man,locale} "$tree"/var/cache/apt "$tree"/var/lib/apt/lists
 
+step "a disc"
+mkdir -p "$tree/disc"
+seq 200000 > "$tree/disc/numbers.txt"
+chroot "$tree" xorriso -as mkisofs -quiet -V LAB -o /disc.iso /disc 2> /dev/null
+mv "$tree/disc.iso" .
+rm -r "$tree/disc"
+
 step "initramfs of dom0, Linux $kernel"
 mkdir -p initrd/{bin,proc,sys,dev,newroot}
 cp "$tree/bin/busybox" initrd/bin/

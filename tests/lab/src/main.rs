@@ -104,7 +104,9 @@ fn work(verb: Verb) -> Outcome<bool> {
             Ok(true)
         }
         Verb::Run { scenario, keep, backend, dist } => {
-            let run = Run { scenario: &scenario, backend, keep, ..Run::default() };
+            let test = Test::value_variants().iter().find(|test| test.scenario() == Some(scenario.as_str()));
+            let (reboots, devices) = test.map_or((false, false), |test| (test.reboots(), test.devices()));
+            let run = Run { scenario: &scenario, backend, keep, reboots, devices, ..Run::default() };
             let image = ready(dist.dist)?;
             let mut programs = program::for_backend(backend)?;
             programs.extend(program::package_for(&scenario)?);
@@ -144,8 +146,8 @@ fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
     let work = || -> Outcome<Tally> {
         let mut tally = Tally::default();
         while let Some((scenario, test, package)) = next() {
-            let (clock, reboots) = (test.clock(), test.reboots());
-            let run = Run { scenario, clock, reboots, ..Run::default() };
+            let (clock, reboots, devices) = (test.clock(), test.reboots(), test.devices());
+            let run = Run { scenario, clock, reboots, devices, ..Run::default() };
             let programs: Vec<_> = programs.iter().cloned().chain(package).collect();
             tally.add(&scenario::judge(&run, &image, &programs)?);
         }

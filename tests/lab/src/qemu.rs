@@ -51,6 +51,8 @@ pub struct Machine<'a> {
     pub clock: Clock,
     /// Whether dom0 may reboot it, to be told from a crash by its own last words only.
     pub reboots: bool,
+    /// Whether it has SCSI devices of QEMU's: a disk and a CD drive behind virtio, an ATA disk, and a USB disk.
+    pub devices: bool,
     /// Dom0 and the guests have a core each, and nobody schedules: steady figures.
     pub pinned: bool,
 }
@@ -146,6 +148,7 @@ impl Machine<'_> {
         );
         // loglevel=2: only what is as bad as a crash. The stall detector misfires when this machine is busy.
         let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
+        let devices = if self.devices { self.devices()? } else { Vec::new() };
         tools::mortal("qemu-system-x86_64")
             .args(accel)
             .args(["-smp", &cpus.to_string(), "-cpu", CPU, "-m", "6G", "-nodefaults"])
@@ -157,10 +160,41 @@ impl Machine<'_> {
                 "-virtfs",
                 &format!("local,path={},mount_tag=lab,security_model=none", self.share.display()),
             ])
+            .args(devices)
             .stdout(Stdio::piped())
             .stderr(File::create(self.log.with_extension("qemu")).map_err(at(self.log))?)
             .spawn()
             .map_err(|e| format!("QEMU: {e}"))
+    }
+}
+
+impl Machine<'_> {
+    /// The devices, with new disks beside the log.
+    fn devices(&self) -> Outcome<Vec<String>> {
+        let mut arguments = Vec::new();
+        let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
+        let drive = |id: &str, file: &Path, more: &str| {
+            format!("if=none,id={id},format=raw,file={}{more}", file.display())
+        };
+        for id in ["hd", "ata", "usb"] {
+            let file = self.log.with_file_name(format!("{id}.img"));
+            File::create(&file).and_then(|disk| disk.set_len(64 << 20)).map_err(at(&file))?;
+            add("-drive", drive(id, &file, ""));
+        }
+        add("-drive", drive("cd", &self.image.dir().join("disc.iso"), ",readonly=on,media=cdrom"));
+        for device in [
+            "virtio-scsi-pci,id=virtio",
+            "scsi-hd,bus=virtio.0,drive=hd,serial=lab-hd,wwn=0x5000c500a0b1c2d3",
+            "scsi-cd,bus=virtio.0,drive=cd",
+            "ich9-ahci,id=ahci",
+            "ide-hd,bus=ahci.0,drive=ata,serial=lab-ata",
+            // High speed: 120 KiB in a command.
+            "usb-ehci,id=ehci",
+            "usb-storage,bus=ehci.0,drive=usb,serial=lab-usb",
+        ] {
+            add("-device", device.to_owned());
+        }
+        Ok(arguments)
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Test {
     Names,
     /// A driver domain that has the devices, and serves a guest.
     Driver,
+    /// QEMU's devices: disks of three kinds and a CD drive, with the tools of their trades.
+    Devices,
 }
 
 impl Test {
@@ -56,12 +58,18 @@ impl Test {
             Self::Package => Some("package"),
             Self::Names => Some("names"),
             Self::Driver => Some("driver"),
+            Self::Devices => Some("devices"),
         }
     }
 
     /// Whether dom0 reboots in it.
     pub fn reboots(self) -> bool {
         self == Self::Names
+    }
+
+    /// Whether the machine has SCSI devices of QEMU's.
+    pub fn devices(self) -> bool {
+        self == Self::Devices
     }
 
     /// How time passes in it.
@@ -107,6 +115,8 @@ pub struct Run<'a> {
     pub clock: Clock,
     /// See [`Machine::reboots`].
     pub reboots: bool,
+    /// See [`Machine::devices`].
+    pub devices: bool,
     /// See [`Machine::pinned`].
     pub pinned: bool,
     /// More variables for dom0's script, as `NAME=VALUE`.
@@ -122,6 +132,7 @@ impl Default for Run<'_> {
             limit: Duration::from_secs(2400),
             clock: Clock::Wall,
             reboots: false,
+            devices: false,
             pinned: false,
             variables: &[],
         }
@@ -220,6 +231,7 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
         limit: run.limit,
         clock: run.clock,
         reboots: run.reboots,
+        devices: run.devices,
         pinned: run.pinned,
     };
     let end = machine.boot()?;

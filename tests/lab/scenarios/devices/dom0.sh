@@ -1,0 +1,37 @@
+# QEMU's devices go to a guest, which works with them as their users do.
+check scsiback-not-loaded no_scsiback
+PATH=/tmp:$PATH
+modprobe -a virtio_scsi ahci ehci_pci usb_storage sr_mod
+
+# behind DRIVER TYPE: the address of the device of this type behind a host adapter of this driver.
+behind() {
+	local device host
+	for device in /sys/class/scsi_device/*/device; do
+		host=${device%/device} host=${host##*/}
+		[ "$(cat "/sys/class/scsi_host/host${host%%:*}/proc_name")" = "$1" ] && [ "$(cat $device/type)" = "$2" ] && echo $host
+	done
+	return 0
+}
+is_behind() { [ -n "$(behind $1 $2)" ]; }
+for device in virtio_scsi:0 virtio_scsi:5 ahci:0 usb-storage:0; do
+	check dom0-has-${device/:/-} within 60 is_behind ${device%:*} ${device#*:}
+done
+usb=$(behind usb-storage 0)
+within 20 ls /sys/bus/scsi/devices/$usb/block > /dev/null
+xen-pvscsi check $usb > /tmp/said
+check usb-limit-is-noted grep "limits .*note .*the host adapter takes 120 KiB" /tmp/said
+
+guest g "lab.numbers=$(seq 200000 | md5sum | cut -d' ' -f1)"
+serve $D
+within 10 grep -q serving /var/log/pvscsi-$D.log
+target=0
+for device in $(behind virtio_scsi 0) $(behind virtio_scsi 5) $(behind ahci 0) $usb; do
+	check attach-$target xen-pvscsi attach g $device 0:0:$target:0
+	target=$((target + 1))
+done
+xl unpause g
+check guest-powers-off guest_gone g 400
+ended $SERVER 20
+same server-exits-0 0 "$STATUS"
+check ata-refusal-is-logged grep "ATA PASS-THROUGH (16) (85h) is refused; allow=ata" /var/log/pvscsi-$D.log
+told g
