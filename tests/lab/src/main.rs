@@ -14,6 +14,7 @@ mod tools;
 
 use std::collections::VecDeque;
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -60,7 +61,8 @@ enum Verb {
         /// Names of tests
         #[arg(value_enum)]
         names: Vec<Test>,
-        /// Machines at once; as many as there are processors and memory for, but at most two, when it is not given
+        /// Machines at once, of those that wait more than they work; two, if there are processors and memory for them, when it is
+        /// not given
         #[arg(long, value_name = "N")]
         jobs: Option<usize>,
         #[command(flatten)]
@@ -131,25 +133,40 @@ fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
     if names.contains(&Test::Headers) {
         tally.add(&headers::compare()?);
     }
-    let mut boots = VecDeque::new();
+    let mut boots = Vec::new();
     for test in names {
         let Some(scenario) = test.scenario() else { continue };
-        boots.push_back((scenario, *test, program::package_for(scenario)?));
+        boots.push((scenario, *test, program::package_for(scenario)?));
     }
     if boots.is_empty() {
         return Ok(finish(&tally));
     }
     let image = ready(dist)?;
     let programs = program::build()?;
-    let boots = Mutex::new(boots);
+    let boot = |(scenario, test, package): Boot| {
+        let (clock, reboots, devices) = (test.clock(), test.reboots(), test.devices());
+        let run = Run { scenario, clock, reboots, devices, ..Run::default() };
+        let programs: Vec<_> = programs.iter().cloned().chain(package).collect();
+        scenario::judge(&run, &image, &programs)
+    };
+    let (busy, others): (Vec<_>, Vec<_>) = boots.into_iter().partition(|(_, test, _)| test.is_busy());
+    for (boots, jobs) in [(busy, 1), (others, jobs)] {
+        tally.add(&at_once(boots, jobs, &boot)?);
+    }
+    Ok(finish(&tally))
+}
+
+/// What a boot needs to know: the scenario, as a test, and the package if it is about that.
+type Boot = (&'static str, Test, Option<PathBuf>);
+
+/// Boots all of these, so many at once.
+fn at_once(boots: Vec<Boot>, jobs: usize, boot: &(impl Fn(Boot) -> Outcome<Tally> + Sync)) -> Outcome<Tally> {
+    let boots = Mutex::new(VecDeque::from(boots));
     let next = || boots.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let work = || -> Outcome<Tally> {
         let mut tally = Tally::default();
-        while let Some((scenario, test, package)) = next() {
-            let (clock, reboots, devices) = (test.clock(), test.reboots(), test.devices());
-            let run = Run { scenario, clock, reboots, devices, ..Run::default() };
-            let programs: Vec<_> = programs.iter().cloned().chain(package).collect();
-            tally.add(&scenario::judge(&run, &image, &programs)?);
+        while let Some(one) = next() {
+            tally.add(&boot(one)?);
         }
         Ok(tally)
     };
@@ -160,13 +177,14 @@ fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
             .map(|worker| worker.join().unwrap_or_else(|_| Err("a boot panicked".into())))
             .collect()
     });
+    let mut tally = Tally::default();
     for one in done {
         tally.add(&one?);
     }
-    Ok(finish(&tally))
+    Ok(tally)
 }
 
-/// Machines at once that this one has processors and memory for; they wait more than they work.
+/// Machines at once that this one has processors and memory for, when they wait more than they work.
 fn machines() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();

@@ -62,6 +62,11 @@ impl Test {
         }
     }
 
+    /// Whether it keeps two processors busy: beside another machine it would take three times as long.
+    pub fn is_busy(self) -> bool {
+        matches!(self, Self::Disk | Self::Endurance | Self::Lifetimes | Self::Hostile)
+    }
+
     /// Whether dom0 reboots in it.
     pub fn reboots(self) -> bool {
         self == Self::Names

@@ -8,7 +8,7 @@ step hotplug-disk-can-be-had
 step hotplug-create
 g=$(xl domid guest1)
 listen guest1
-check hotplug-unit-is-active unit_is $g active
+check hotplug-unit-is-active within 20 unit_is $g active
 server=$(servers $g)
 step hotplug-list
 same hotplug-list-has-both "0:0:0:0 $BY_ID 0:0:0:1 ${BY_ID%0}1" "$(awk 'NR > 1 { print $7, $9 }' /tmp/check.output | paste -sd ' ')"
