@@ -1,7 +1,8 @@
 //! LUN 0 of a target that has only other LUNs.
 
-use pvscsi_guestmem::Buffer;
-use pvscsi_sg::{Command, Completion, Event, LogicalUnit, Outcome, Reactor, ResetJob, Sense};
+use pvscsi_sg::{
+    Command, Completion, Event, LogicalUnit, Outcome, Reactor, ResetJob, Sense, buffer_len, deliver,
+};
 
 /// LOGICAL UNIT NOT SUPPORTED (SPC-5, 4.4; key ILLEGAL REQUEST).
 const NOT_SUPPORTED: (u8, u8, u8) = (0x05, 0x25, 0x00);
@@ -23,19 +24,18 @@ impl LogicalUnit for AbsentUnit {
         let (key, asc, ascq) = NOT_SUPPORTED;
         let sense = Sense::fixed(key, asc, ascq);
         let bytes = cdb.padded();
-        let room = |buffer: &Option<Buffer>| {
-            buffer.as_ref().map_or(0, |buffer| u32::try_from(buffer.len()).unwrap_or(u32::MAX))
-        };
         let outcome = match bytes[0] {
             // EVPD: it has no pages.
-            0x12 if bytes[1] & 0x01 != 0 => Outcome::check_condition(INVALID_FIELD, room(&buffer)),
-            0x12 => answer(&inquiry(), u16::from_be_bytes([bytes[3], bytes[4]]), buffer.as_mut()),
+            0x12 if bytes[1] & 0x01 != 0 => {
+                Outcome::check_condition(INVALID_FIELD, buffer_len(buffer.as_ref()))
+            }
+            0x12 => deliver(inquiry(), u16::from_be_bytes([bytes[3], bytes[4]]).into(), buffer.as_mut()),
             // DESC: descriptor format (SPC-5, 4.4.2).
             0x03 if bytes[1] & 0x01 != 0 => {
-                answer(&[0x72, key, asc, ascq, 0, 0, 0, 0], bytes[4].into(), buffer.as_mut())
+                deliver([0x72, key, asc, ascq, 0, 0, 0, 0], bytes[4].into(), buffer.as_mut())
             }
-            0x03 => answer(sense.as_bytes(), bytes[4].into(), buffer.as_mut()),
-            _ => Outcome::check_condition(sense, room(&buffer)),
+            0x03 => deliver(sense.as_bytes().iter().copied(), bytes[4].into(), buffer.as_mut()),
+            _ => Outcome::check_condition(sense, buffer_len(buffer.as_ref())),
         };
         done.push(Completion { tag, outcome, buffer });
     }
@@ -66,18 +66,6 @@ fn inquiry() -> [u8; 36] {
     data[4] = 31;
     data[8..].fill(b' ');
     data
-}
-
-/// GOOD with as much of the data as there is room for.
-fn answer(data: &[u8], allocated: u16, buffer: Option<&mut Buffer>) -> Outcome {
-    let room = buffer.map_or(&mut [][..], |buffer| buffer.as_mut_slice());
-    let room_len = u32::try_from(room.len()).unwrap_or(u32::MAX);
-    let mut written = 0_u32;
-    for (to, from) in room.iter_mut().zip(data).take(allocated.into()) {
-        *to = *from;
-        written = written.saturating_add(1);
-    }
-    Outcome::good(room_len.saturating_sub(written))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Commands that only the vhost can answer, since only it knows which devices the guest sees.
 
 use pvscsi_guestmem::Buffer;
-use pvscsi_sg::{Cdb, Outcome, Sense};
+use pvscsi_sg::{Cdb, Outcome, Sense, buffer_len, deliver};
 
 /// REPORT LUNS (SPC-5, 6.33).
 pub const REPORT_LUNS: u8 = 0xa0;
@@ -14,23 +14,16 @@ pub fn report_luns(cdb: &Cdb, luns: &[u16], buffer: Option<&mut Buffer>) -> Outc
     let cdb = cdb.padded();
     let allocated =
         usize::try_from(u32::from_be_bytes([cdb[6], cdb[7], cdb[8], cdb[9]])).unwrap_or(usize::MAX);
-    let room = buffer.map_or(&mut [][..], |buffer| buffer.as_mut_slice());
-    let room_len = u32::try_from(room.len()).unwrap_or(u32::MAX);
     let listed = match cdb[2] {
         0 | 2 => luns,
         1 => &[],
         // INVALID FIELD IN CDB.
-        _ => return Outcome::check_condition(Sense::fixed(0x05, 0x24, 0), room_len),
+        _ => return Outcome::check_condition(Sense::fixed(0x05, 0x24, 0), buffer_len(buffer.as_deref())),
     };
     let list_length = u32::try_from(listed.len()).unwrap_or(0).saturating_mul(8);
     let header = list_length.to_be_bytes().into_iter().chain([0; 4]);
     let list = listed.iter().flat_map(|lun| lun_field(*lun));
-    let mut written = 0_u32;
-    for (to, from) in room.iter_mut().take(allocated).zip(header.chain(list)) {
-        *to = from;
-        written = written.saturating_add(1);
-    }
-    Outcome::good(room_len.saturating_sub(written))
+    deliver(header.chain(list), allocated, buffer)
 }
 
 /// A single-level LUN (SAM-5, 4.7.3): peripheral device addressing below 256, flat space addressing up to 16383, extended flat

@@ -90,11 +90,10 @@ impl CommandSet {
     /// Whether the command reads or positions, and changes nothing.
     #[must_use]
     pub fn only_reads(self, cdb: &[u8; 16], data_out: &[u8]) -> bool {
-        let rows = reading::own(self).iter().chain(reading::SPC);
-        match rows.into_iter().find(|(opcode, ..)| *opcode == cdb[0]) {
+        match reading::find(self, cdb[0]) {
             None => false,
-            Some((_, _, Reads::Always)) => true,
-            Some((_, _, Reads::When(rule))) => rule(cdb, data_out),
+            Some(Reads::Always) => true,
+            Some(Reads::When(rule)) => rule(cdb, data_out),
         }
     }
 

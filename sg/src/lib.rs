@@ -19,6 +19,7 @@
 pub mod commands;
 mod device;
 pub mod disk;
+mod filtered;
 mod locate;
 mod logical_unit;
 mod policy;
@@ -32,8 +33,9 @@ mod wwn;
 
 pub use commands::{CommandSet, Group, Groups};
 pub use device::{OpenError, SgDevice};
+pub use filtered::{Filter, Filtered, Verdict};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
-pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag};
+pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_len, deliver};
 pub use policy::{OnRefusal, Policed, Refusal};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use read_only::ReadOnly;

@@ -40,8 +40,31 @@ pub struct Completion {
     pub buffer: Option<Buffer>,
 }
 
+impl Command {
+    /// The data that goes to the device; none, when it goes another way.
+    pub(crate) fn data_out(&self) -> &[u8] {
+        match (self.direction, &self.buffer) {
+            (DataDirection::ToDevice, Some(buffer)) => buffer.as_slice(),
+            _ => &[],
+        }
+    }
+}
+
+/// GOOD, with as much of the data as was asked for (ALLOCATION LENGTH) and there is room for; the rest of the buffer stays as it is.
+pub fn deliver(data: impl IntoIterator<Item = u8>, allocated: usize, buffer: Option<&mut Buffer>) -> Outcome {
+    let room = buffer.map_or(&mut [][..], |buffer| buffer.as_mut_slice());
+    let room_len = u32::try_from(room.len()).unwrap_or(u32::MAX);
+    let mut written = 0_u32;
+    for (to, from) in room.iter_mut().take(allocated).zip(data) {
+        *to = from;
+        written = written.saturating_add(1);
+    }
+    Outcome::good(room_len.saturating_sub(written))
+}
+
 /// Bytes of a command's buffer.
-pub(crate) fn buffer_len(buffer: Option<&Buffer>) -> u32 {
+#[must_use]
+pub fn buffer_len(buffer: Option<&Buffer>) -> u32 {
     buffer.map_or(0, |buffer| u32::try_from(buffer.len()).unwrap_or(u32::MAX))
 }
 

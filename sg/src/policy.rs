@@ -1,9 +1,11 @@
 //! A unit that lets only those commands through that do no harm beyond it.
 
+use std::convert::Infallible;
+
 use crate::commands::{CommandSet, Group, Groups, Rule};
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, buffer_len};
-use crate::reactor::{Event, Reactor};
-use crate::scsi::{DataDirection, Outcome, Sense};
+use crate::filtered::{Filter, Filtered, Verdict};
+use crate::logical_unit::{Command, Completion, LogicalUnit};
+use crate::scsi::Sense;
 
 /// INVALID COMMAND OPERATION CODE (SPC-5, 4.4; key ILLEGAL REQUEST): what a device says of a command that it does not have.
 const REFUSED: Sense = Sense::fixed(0x05, 0x20, 0x00);
@@ -32,17 +34,19 @@ enum Entry {
 }
 
 /// A unit in front of another one that refuses what [`CommandSet::risk`] finds risky, but for the groups that are allowed.
-pub struct Policed {
-    unit: Box<dyn LogicalUnit>,
+pub type Policed = Filtered<Policy>;
+
+/// The rules of [`Policed`].
+pub struct Policy {
     set: CommandSet,
     allowed: Groups,
     entries: Box<[Entry; 256]>,
     on_refusal: OnRefusal,
 }
 
-impl std::fmt::Debug for Policed {
+impl std::fmt::Debug for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policed")
+        f.debug_struct("Policy")
             .field("set", &self.set)
             .field("allowed", &self.allowed)
             .finish_non_exhaustive()
@@ -63,52 +67,36 @@ impl Policed {
                 Rule::By(_) | Rule::IfItReads => Entry::Ask,
             };
         }
-        Self { unit, set, allowed, entries, on_refusal }
+        Self::behind(Policy { set, allowed, entries, on_refusal }, unit)
     }
+}
 
+impl Policy {
     /// The group that would have to be allowed; `None` when the command passes.
     fn risk(&self, command: &Command) -> Option<Group> {
         match self.entries.get(usize::from(command.cdb.opcode())) {
             Some(Entry::Passes) => None,
             Some(Entry::Refused(group)) => Some(*group),
             Some(Entry::Ask) | None => {
-                let data_out = match (command.direction, &command.buffer) {
-                    (DataDirection::ToDevice, Some(buffer)) => buffer.as_slice(),
-                    _ => &[],
-                };
-                self.set.risk(command.cdb.padded(), data_out).filter(|group| !self.allowed.has(*group))
+                let risk = self.set.risk(command.cdb.padded(), command.data_out());
+                risk.filter(|group| !self.allowed.has(*group))
             }
         }
     }
 }
 
-impl LogicalUnit for Policed {
-    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
-        let Some(group) = self.risk(&command) else { return self.unit.submit(command, done) };
+impl Filter for Policy {
+    type Asked = Infallible;
+
+    fn look_at(&mut self, command: &Command) -> Verdict<Infallible> {
+        let Some(group) = self.risk(command) else { return Verdict::Passes };
         let opcode = command.cdb.opcode();
         (self.on_refusal)(Refusal { opcode, name: self.set.known(opcode).map(|known| known.name), group });
-        let outcome = Outcome::check_condition(REFUSED, buffer_len(command.buffer.as_ref()));
-        done.push(Completion { tag: command.tag, outcome, buffer: command.buffer });
+        Verdict::Refused(REFUSED)
     }
 
-    fn flush(&mut self, reactor: &mut Reactor) {
-        self.unit.flush(reactor);
-    }
-
-    fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>) {
-        self.unit.on_event(event, reactor, done);
-    }
-
-    fn attach(&mut self, owner: u32) {
-        self.unit.attach(owner);
-    }
-
-    fn resetter(&self) -> Option<ResetJob> {
-        self.unit.resetter()
-    }
-
-    fn device_type(&self) -> u8 {
-        self.unit.device_type()
+    fn change(&self, asked: Infallible, _: &mut Completion) {
+        match asked {}
     }
 }
 

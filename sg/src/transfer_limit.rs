@@ -1,7 +1,7 @@
 //! A disk whose host adapter takes less in one command than a guest would send.
 
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag};
-use crate::reactor::{Event, Reactor};
+use crate::filtered::{Filter, Filtered, Verdict};
+use crate::logical_unit::{Command, Completion, LogicalUnit, deliver};
 use crate::scsi::{HostStatus, Outcome, SamStatus};
 
 /// INQUIRY, EVPD, and the pages that are looked at (SPC-5, 6.7; SBC-4, Block Limits VPD page).
@@ -10,48 +10,49 @@ const SUPPORTED_PAGES: u8 = 0x00;
 const BLOCK_LIMITS: u8 = 0xb0;
 /// Bytes of a Block Limits page.
 const PAGE: usize = 64;
-/// Commands that a unit has at most: as many as a ring has slots. More only cost an allocation.
-const COMMANDS: usize = 16;
 
 /// A unit in front of a disk that tells the guest how much fits one command: MAXIMUM TRANSFER LENGTH in the Block Limits page, which
 /// is made up where the disk has none. Without that the guest's large commands would fail.
-pub struct TransferLimit {
-    unit: Box<dyn LogicalUnit>,
+pub type TransferLimit = Filtered<Limits>;
+
+/// The rules of [`TransferLimit`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    device_type: u8,
     /// Blocks in a command.
     blocks: u32,
-    /// Commands under way that ask for a page.
-    asked: Vec<(Tag, u8, u16)>,
-}
-
-impl std::fmt::Debug for TransferLimit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TransferLimit").field("blocks", &self.blocks).finish_non_exhaustive()
-    }
 }
 
 impl TransferLimit {
     /// Puts itself in front of a disk that takes so many blocks in a command.
     #[must_use]
     pub fn new(unit: Box<dyn LogicalUnit>, blocks: u32) -> Self {
-        Self { unit, blocks: blocks.max(1), asked: Vec::with_capacity(COMMANDS) }
+        Self::behind(Limits { device_type: unit.device_type(), blocks: blocks.max(1) }, unit)
     }
+}
 
-    fn look_at(&mut self, done: &mut [Completion]) {
-        if self.asked.is_empty() {
-            return;
-        }
-        for completion in done {
-            let Some(index) = self.asked.iter().position(|(tag, ..)| *tag == completion.tag) else {
-                continue;
-            };
-            let (_, page, allocated) = self.asked.swap_remove(index);
-            match page {
-                SUPPORTED_PAGES => add_page(completion, allocated),
-                _ => self.set_limits(completion, allocated),
+impl Filter for Limits {
+    /// A page, and how much of it.
+    type Asked = (u8, u16);
+
+    fn look_at(&mut self, command: &Command) -> Verdict<(u8, u16)> {
+        match command.cdb.padded() {
+            [INQUIRY, evpd, page @ (SUPPORTED_PAGES | BLOCK_LIMITS), high, low, ..] if evpd & 1 != 0 => {
+                Verdict::Changed((*page, u16::from_be_bytes([*high, *low])))
             }
+            _ => Verdict::Passes,
         }
     }
 
+    fn change(&self, (page, allocated): (u8, u16), answer: &mut Completion) {
+        match page {
+            SUPPORTED_PAGES => add_page(answer, allocated),
+            _ => self.set_limits(answer, allocated),
+        }
+    }
+}
+
+impl Limits {
     fn set_limits(&self, completion: &mut Completion, allocated: u16) {
         let mut page = [0; PAGE];
         let delivered = copy_out(completion, &mut page);
@@ -63,7 +64,7 @@ impl TransferLimit {
                 return;
             }
             page = [0; PAGE];
-            (page[0], page[1], page[3]) = (self.unit.device_type(), BLOCK_LIMITS, 0x3c);
+            (page[0], page[1], page[3]) = (self.device_type, BLOCK_LIMITS, 0x3c);
         }
         let field = |page: &[u8; PAGE], at: usize| {
             page.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
@@ -116,46 +117,8 @@ fn copy_out(completion: &Completion, to: &mut [u8]) -> usize {
 
 /// Delivers these bytes in place of the device's.
 fn copy_in(completion: &mut Completion, data: &[u8], allocated: u16) {
-    let Some(buffer) = &mut completion.buffer else { return };
-    let room = buffer.as_mut_slice();
-    let mut written = 0_usize;
-    for (to, from) in room.iter_mut().zip(data).take(allocated.into()) {
-        *to = *from;
-        written = written.saturating_add(1);
-    }
-    completion.outcome = Outcome::good(u32::try_from(room.len().saturating_sub(written)).unwrap_or(u32::MAX));
-}
-
-impl LogicalUnit for TransferLimit {
-    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
-        if let [INQUIRY, evpd, page @ (SUPPORTED_PAGES | BLOCK_LIMITS), high, low, ..] = command.cdb.padded()
-            && evpd & 1 != 0
-        {
-            self.asked.push((command.tag, *page, u16::from_be_bytes([*high, *low])));
-        }
-        self.unit.submit(command, done);
-        self.look_at(done);
-    }
-
-    fn flush(&mut self, reactor: &mut Reactor) {
-        self.unit.flush(reactor);
-    }
-
-    fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>) {
-        self.unit.on_event(event, reactor, done);
-        self.look_at(done);
-    }
-
-    fn attach(&mut self, owner: u32) {
-        self.unit.attach(owner);
-    }
-
-    fn resetter(&self) -> Option<ResetJob> {
-        self.unit.resetter()
-    }
-
-    fn device_type(&self) -> u8 {
-        self.unit.device_type()
+    if completion.buffer.is_some() {
+        completion.outcome = deliver(data.iter().copied(), allocated.into(), completion.buffer.as_mut());
     }
 }
 
@@ -166,44 +129,30 @@ mod tests {
     use pvscsi_guestmem::BufferPool;
 
     use super::*;
+    use crate::filtered::fake::Fake;
+    use crate::logical_unit::Tag;
     use crate::scsi::{Cdb, DataDirection, Sense};
 
     /// A disk with one page; all others are an invalid field.
-    struct Paged(Vec<u8>);
-
-    impl LogicalUnit for Paged {
-        fn submit(&mut self, mut command: Command, done: &mut Vec<Completion>) {
+    fn paged(has: Vec<u8>) -> Box<dyn LogicalUnit> {
+        let answer = move |command: &mut Command| {
             let cdb = command.cdb.padded();
             let allocated = usize::from(u16::from_be_bytes([cdb[3], cdb[4]]));
             let buffer = command.buffer.as_mut().unwrap();
-            let outcome = if self.0.get(1) == Some(&cdb[2]) {
-                let sent = self.0.len().min(allocated).min(buffer.len());
-                buffer.as_mut_slice()[..sent].copy_from_slice(&self.0[..sent]);
+            if has.get(1) == Some(&cdb[2]) {
+                let sent = has.len().min(allocated).min(buffer.len());
+                buffer.as_mut_slice()[..sent].copy_from_slice(&has[..sent]);
                 Outcome::good((buffer.len() - sent) as u32)
             } else {
                 Outcome::check_condition(Sense::fixed(0x05, 0x24, 0), buffer.len() as u32)
-            };
-            done.push(Completion { tag: command.tag, outcome, buffer: command.buffer });
-        }
-
-        fn flush(&mut self, _: &mut Reactor) {}
-
-        fn on_event(&mut self, _: Event, _: &mut Reactor, _: &mut Vec<Completion>) {}
-
-        fn attach(&mut self, _: u32) {}
-
-        fn resetter(&self) -> Option<ResetJob> {
-            None
-        }
-
-        fn device_type(&self) -> u8 {
-            0
-        }
+            }
+        };
+        Box::new(Fake { device_type: 0, answer })
     }
 
     /// What a disk with this page says when it is asked for one, with so much room.
     fn ask(has: &[u8], page: u8, allocated: u8, blocks: u32) -> (Outcome, Vec<u8>) {
-        let mut unit = TransferLimit::new(Box::new(Paged(has.to_vec())), blocks);
+        let mut unit = TransferLimit::new(paged(has.to_vec()), blocks);
         let buffer = BufferPool::new(1).unwrap().take(0, 255);
         let cdb = Cdb::from_bytes(&[0x12, 1, page, 0, allocated, 0]);
         let command = Command {

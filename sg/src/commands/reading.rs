@@ -29,6 +29,11 @@ pub(super) fn own(set: CommandSet) -> &'static [Row] {
     }
 }
 
+/// When a command with this operation code reads only, if it ever does; the unit's own standard first.
+pub(super) fn find(set: CommandSet, opcode: u8) -> Option<Reads> {
+    own(set).iter().chain(SPC).find(|(known, ..)| *known == opcode).map(|(_, _, reads)| *reads)
+}
+
 /// SPC-5, all device types.
 ///
 /// Not here: RESERVE, RELEASE and PERSISTENT RESERVE OUT, which shut others out; MODE SELECT, LOG SELECT, SEND DIAGNOSTIC,

@@ -73,10 +73,9 @@ fn policy(known: Known) -> String {
 }
 
 fn read_only(set: CommandSet, opcode: u8) -> &'static str {
-    let row = reading::own(set).iter().chain(reading::SPC).find(|(known, ..)| *known == opcode);
-    match row {
+    match reading::find(set, opcode) {
         None => "",
-        Some((_, _, Reads::Always)) => "passes",
-        Some((_, _, Reads::When(_))) => "passes as far as it only reads",
+        Some(Reads::Always) => "passes",
+        Some(Reads::When(_)) => "passes as far as it only reads",
     }
 }

@@ -4,36 +4,9 @@ use std::time::Duration;
 use pvscsi_guestmem::{Buffer, BufferPool};
 
 use super::*;
+use crate::filtered::fake::Fake;
 use crate::logical_unit::Tag;
-use crate::scsi::Cdb;
-
-/// A unit that does nothing, and says which commands it got.
-struct Recorder {
-    device_type: u8,
-    got: Arc<Mutex<Vec<(Tag, usize)>>>,
-}
-
-impl LogicalUnit for Recorder {
-    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
-        let bytes = command.buffer.as_ref().map_or(0, Buffer::len);
-        self.got.lock().unwrap().push((command.tag, bytes));
-        done.push(Completion { tag: command.tag, outcome: Outcome::good(0), buffer: command.buffer });
-    }
-
-    fn flush(&mut self, _: &mut Reactor) {}
-
-    fn on_event(&mut self, _: Event, _: &mut Reactor, _: &mut Vec<Completion>) {}
-
-    fn attach(&mut self, _: u32) {}
-
-    fn resetter(&self) -> Option<ResetJob> {
-        None
-    }
-
-    fn device_type(&self) -> u8 {
-        self.device_type
-    }
-}
+use crate::scsi::{Cdb, DataDirection, Outcome};
 
 struct Fixture {
     unit: Policed,
@@ -44,8 +17,16 @@ struct Fixture {
 
 impl Fixture {
     fn new(device_type: u8, allowed: &str) -> Self {
-        let (got, heard) = (Arc::default(), Arc::<Mutex<Vec<Refusal>>>::default());
-        let unit = Box::new(Recorder { device_type, got: Arc::clone(&got) });
+        let (got, heard) =
+            (Arc::<Mutex<Vec<(Tag, usize)>>>::default(), Arc::<Mutex<Vec<Refusal>>>::default());
+        let answer = {
+            let got = Arc::clone(&got);
+            move |command: &mut Command| {
+                got.lock().unwrap().push((command.tag, command.buffer.as_ref().map_or(0, Buffer::len)));
+                Outcome::good(0)
+            }
+        };
+        let unit = Box::new(Fake { device_type, answer });
         let allowed = if allowed.is_empty() { Groups::default() } else { allowed.parse().unwrap() };
         let on_refusal = {
             let heard = Arc::clone(&heard);
