@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::in_use::{Host, harmless};
 
-pub(crate) mod device;
+mod device;
 mod host;
 mod modprobe;
 mod names;

@@ -110,7 +110,7 @@ impl Server {
     pub fn new(domid: DomId, mut store: Xenstore, platform: Platform) -> Result<Self, ServeError> {
         let sight = look_at(&mut store, &platform, domid)?;
         let backends = format!("backend/vscsi/{domid}");
-        if !sight.is_there() && !exists(&mut store, &backends)? {
+        if !sight.there && !exists(&mut store, &backends)? {
             return Err(ServeError::NoDomain(domid));
         }
         let vm = read_optional(&mut store, &toolstack::vm(domid))?;
@@ -123,8 +123,15 @@ impl Server {
         store.watch(&backends, "backend")?;
         let bell = Bell::new().map_err(system("making an eventfd"))?;
         let context = Context { domid, store, platform, bell, holdings: Holdings::default() };
-        let blind = matches!(sight, Sight::Hidden { .. });
-        Ok(Self { context, vhosts: BTreeMap::new(), vm, left: None, end_by: None, blind, ask_at: None })
+        Ok(Self {
+            context,
+            vhosts: BTreeMap::new(),
+            vm,
+            left: None,
+            end_by: None,
+            blind: sight.hidden,
+            ask_at: None,
+        })
     }
 
     /// Serves until the guest is gone, or until `stop` is readable (a signalfd or an eventfd that does not block): then every
@@ -258,7 +265,7 @@ impl Server {
     /// libxl does not know vscsi.
     fn guest(&mut self) -> Result<Guest, ServeError> {
         let domid = self.context.domid;
-        if look_at(&mut self.context.store, &self.context.platform, domid)?.is_there() {
+        if look_at(&mut self.context.store, &self.context.platform, domid)?.there {
             return Ok(Guest::There);
         }
         info!("domain {domid} is gone");
@@ -327,28 +334,20 @@ enum Guest {
 
 /// What can be seen of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sight {
-    /// Xenstore says whether it is there.
-    Seen { there: bool },
-    /// We are a driver domain, which may not look into other domains' directories; the hypervisor says it.
-    Hidden { there: bool },
-}
-
-impl Sight {
-    fn is_there(self) -> bool {
-        let (Self::Seen { there } | Self::Hidden { there }) = self;
-        there
-    }
+struct Sight {
+    there: bool,
+    /// We are a driver domain, which may not look into other domains' directories; the hypervisor has said it.
+    hidden: bool,
 }
 
 fn look_at(store: &mut Xenstore, platform: &Platform, domid: DomId) -> Result<Sight, xenstore::Error> {
     match store.read(&format!("/local/domain/{domid}")) {
-        Ok(_) => Ok(Sight::Seen { there: true }),
-        Err(error) if error.is_not_found() => Ok(Sight::Seen { there: false }),
+        Ok(_) => Ok(Sight { there: true, hidden: false }),
+        Err(error) if error.is_not_found() => Ok(Sight { there: false, hidden: false }),
         Err(error) if error.is_denied() => {
             // No guest can offer port 0, so only the reason is of interest (Xen common/event_channel.c, evtchn_bind_interdomain).
             let refused = (platform.bind)(domid, Port(0)).err().and_then(|error| error.raw_os_error());
-            Ok(Sight::Hidden { there: refused != Some(nix::Error::ESRCH as i32) })
+            Ok(Sight { there: refused != Some(nix::Error::ESRCH as i32), hidden: true })
         }
         Err(error) => Err(error),
     }

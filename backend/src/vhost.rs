@@ -24,9 +24,10 @@ mod devices;
 mod holdings;
 mod nodes;
 
+pub(crate) use devices::GUEST_MAX;
 pub use holdings::Holdings;
 use holdings::Served;
-pub(crate) use nodes::read_optional;
+pub(crate) use nodes::{children, read_optional};
 use nodes::{drop_error, einval, is_of_request, not_fatal, replace, shorten, state_of, write_if_there};
 
 /// Gives the grants of a guest.

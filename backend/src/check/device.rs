@@ -13,9 +13,8 @@ use crate::options::Options;
 use crate::pdev::PDev;
 use crate::toolstack::spec::asked;
 use crate::vdev::VDev;
+use crate::vhost::GUEST_MAX;
 
-/// Bytes that a guest can move with one command: all segments of a page each.
-pub(crate) const GUEST_MAX: u64 = (MAX_SEGMENTS * PAGE_SIZE) as u64;
 /// Linux's frontend leaves one segment out (drivers/scsi/xen-scsifront.c, `max_sectors`).
 const LINUX_MAX: u64 = ((MAX_SEGMENTS - 1) * PAGE_SIZE) as u64;
 

@@ -11,7 +11,7 @@ use pvscsi_xen::xenstore::{Error, Nodes};
 use super::{Holder, Host, Identity};
 use crate::options::Options;
 use crate::pdev::PDev;
-use crate::vhost::read_optional;
+use crate::vhost::{children, read_optional};
 use crate::xenbus::XenbusState;
 
 /// Backends of block devices that may have a device beside the host's knowledge: blkback does not claim it, and QEMU is a program
@@ -187,11 +187,4 @@ fn params(text: &str, host: &Host) -> Option<Identity> {
 fn text(store: &mut impl Nodes, path: &str) -> Result<Option<String>, Error> {
     let value = read_optional(store, path)?;
     Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
-}
-
-fn children(store: &mut impl Nodes, path: &str) -> Result<Vec<String>, Error> {
-    match store.list(path) {
-        Err(error) if error.is_not_found() || error.is_denied() => Ok(Vec::new()),
-        names => names,
-    }
 }

@@ -5,6 +5,7 @@ use pvscsi_xen::xenstore::{Error, Nodes};
 
 use super::ToolError;
 use crate::vdev::VDev;
+use crate::vhost::children;
 use crate::xenbus::XenbusState;
 
 /// The node that tells who made a vhost, in the backend's directory, and what it says of ours.
@@ -208,14 +209,6 @@ pub(super) fn text(store: &mut impl Nodes, path: &str) -> Result<String, Error> 
         Ok(value) => Ok(String::from_utf8_lossy(&value).chars().filter(|c| !c.is_control()).collect()),
         Err(error) if error.is_not_found() => Ok(String::new()),
         Err(error) => Err(error),
-    }
-}
-
-/// The names below a node; none where there is no node, or where we may not look.
-fn children(store: &mut impl Nodes, path: &str) -> Result<Vec<String>, Error> {
-    match store.list(path) {
-        Err(error) if error.is_not_found() || error.is_denied() => Ok(Vec::new()),
-        names => names,
     }
 }
 

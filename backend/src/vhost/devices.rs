@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use pvscsi_guestmem::PAGE_SIZE;
+use pvscsi_ring::vscsiif::MAX_SEGMENTS;
 use pvscsi_sg::{Hctl, LogicalUnit, OnRefusal, Policed, Refusal, TransferLimit};
 use pvscsi_xen::xenstore::{self, Nodes};
 use tracing::warn;
@@ -9,13 +11,15 @@ use tracing::warn;
 use super::holdings::{Held, Served};
 use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
 use super::{Context, Fault, Trouble, Vhost, fault};
-use crate::check::device::GUEST_MAX;
 use crate::in_use::guests::Guests;
 use crate::in_use::{Host, Identity};
 use crate::options::Options;
 use crate::pdev::PDev;
 use crate::vdev::{VDev, VDevError};
 use crate::xenbus::{DevStep, Frontend, XenbusState, dev_step};
+
+/// Bytes that a guest can move with one command: all segments of a page each.
+pub(crate) const GUEST_MAX: u64 = (MAX_SEGMENTS * PAGE_SIZE) as u64;
 
 impl Vhost {
     /// Adds and removes units as their nodes ask for. A device that cannot be had never stops the others.

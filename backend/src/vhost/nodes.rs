@@ -48,6 +48,14 @@ pub(crate) fn read_optional(store: &mut impl Nodes, path: &str) -> Result<Option
     }
 }
 
+/// The names below a node; none where there is no node, or where we may not look.
+pub(crate) fn children(store: &mut impl Nodes, path: &str) -> Result<Vec<String>, xenstore::Error> {
+    match store.list(path) {
+        Err(error) if error.is_not_found() || error.is_denied() => Ok(Vec::new()),
+        names => names,
+    }
+}
+
 pub(super) fn state_of(store: &mut Xenstore, path: &str) -> Result<Option<Frontend>, xenstore::Error> {
     let value = read_optional(store, path)?;
     Ok(value.map(|text| XenbusState::parse(&text).map_or(Frontend::Garbage, Frontend::State)))

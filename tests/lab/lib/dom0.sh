@@ -71,6 +71,9 @@ scsi_debug_up() {
 	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
 }
 
+# plain_module FILE: a kernel module as a guest's insmod takes it.
+plain_module() { case $1 in *.xz) busybox xzcat "$1" ;; *) cat "$1" ;; esac; }
+
 # guest NAME [WORDS [MIB]]: makes a paused guest; see guest_config. Sets D.
 guest() {
 	guest_config "$@"

@@ -107,8 +107,8 @@ fn work(verb: Verb) -> Outcome<bool> {
         }
         Verb::Run { scenario, keep, backend, dist } => {
             let test = Test::value_variants().iter().find(|test| test.scenario() == Some(scenario.as_str()));
-            let (reboots, devices) = test.map_or((false, false), |test| (test.reboots(), test.devices()));
-            let run = Run { scenario: &scenario, backend, keep, reboots, devices, ..Run::default() };
+            let like = test.map_or_else(Run::default, |test| Run::like(*test));
+            let run = Run { scenario: &scenario, backend, keep, ..like };
             let image = ready(dist.dist)?;
             let mut programs = program::for_backend(backend)?;
             programs.extend(program::package_for(&scenario)?);
@@ -144,8 +144,7 @@ fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
     let image = ready(dist)?;
     let programs = program::build()?;
     let boot = |(scenario, test, package): Boot| {
-        let (clock, reboots, devices) = (test.clock(), test.reboots(), test.devices());
-        let run = Run { scenario, clock, reboots, devices, ..Run::default() };
+        let run = Run { scenario, clock: test.clock(), ..Run::like(test) };
         let programs: Vec<_> = programs.iter().cloned().chain(package).collect();
         scenario::judge(&run, &image, &programs)
     };

@@ -166,10 +166,8 @@ impl Machine<'_> {
             .spawn()
             .map_err(|e| format!("QEMU: {e}"))
     }
-}
 
-impl Machine<'_> {
-    /// The devices, with new disks beside the log.
+    /// The devices, with new disks in the share: they go with it, and nobody takes them for logs.
     fn devices(&self) -> Outcome<Vec<String>> {
         let mut arguments = Vec::new();
         let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
@@ -177,7 +175,7 @@ impl Machine<'_> {
             format!("if=none,id={id},format=raw,file={}{more}", file.display())
         };
         for id in ["hd", "ata", "usb"] {
-            let file = self.log.with_file_name(format!("{id}.img"));
+            let file = self.share.join(format!("{id}.img"));
             File::create(&file).and_then(|disk| disk.set_len(64 << 20)).map_err(at(&file))?;
             add("-drive", drive(id, &file, ""));
         }

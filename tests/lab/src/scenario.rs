@@ -144,6 +144,13 @@ impl Default for Run<'_> {
     }
 }
 
+impl Run<'_> {
+    /// A machine as the test wants it, in the time of this one.
+    pub fn like(test: Test) -> Self {
+        Self { reboots: test.reboots(), devices: test.devices(), ..Self::default() }
+    }
+}
+
 /// What is left of a run.
 pub struct Record {
     /// Where its logs are.

@@ -7,7 +7,7 @@ install -m 755 /mnt/xen-pvscsi $OVERLAY/
 mkdir $OVERLAY/modules
 for module in xen-gntdev xen-evtchn scsi_debug; do modprobe --show-depends $module; done |
 	awk '/^insmod/ && !seen[$2]++ { print ++n, $2 }' | while read -r n file; do
-	case $file in *.xz) busybox xzcat "$file" ;; *) cat "$file" ;; esac > "$OVERLAY/modules/$(printf %02d "$n")-$(basename "$file" .xz)"
+	plain_module "$file" > "$OVERLAY/modules/$(printf %02d "$n")-$(basename "$file" .xz)"
 done
 guest_config storage
 echo "driver_domain=1" >> /tmp/guests/storage

@@ -9,8 +9,7 @@ ports_before=$(ports)
 # What a frontend in user space needs, and other guests have no use for.
 install -m 755 /mnt/hostile-frontend $OVERLAY/
 for module in xen-gntalloc xen-evtchn; do
-	file=$(modinfo -F filename $module)
-	case $file in *.xz) busybox xzcat "$file" ;; *) cat "$file" ;; esac > $OVERLAY/$module.ko
+	plain_module "$(modinfo -F filename $module)" > $OVERLAY/$module.ko
 done
 
 guest bystander
