@@ -5,10 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pvscsi_sg::disk::{
-    DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError, ThreadedDisk,
-};
-use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, SgDevice, Wwn};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, SgDevice, Threaded, Wwn};
 
 use crate::lio::saved::{Saved, SavedError};
 use crate::lio::{Backing, Export, Lio, LioError};
@@ -242,7 +240,7 @@ impl PDev {
             Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
             Found::File(path) => {
                 let medium = Medium::open_file(&path, read_only)?;
-                let disk = ThreadedDisk::start(disk(&Self::File(path), medium));
+                let disk = Threaded::disk(disk(&Self::File(path), medium));
                 Ok(Box::new(disk.map_err(PDevOpenError::Thread)?))
             }
             Found::Ram(bytes) => Ok(Box::new(disk(self, Medium::ram(bytes)?))),

@@ -17,6 +17,7 @@
 )]
 
 pub mod commands;
+mod conflict;
 mod device;
 pub mod disk;
 mod filtered;
@@ -25,8 +26,12 @@ mod logical_unit;
 mod policy;
 mod reactor;
 mod read_only;
+mod reservations;
+mod reserved;
 pub mod scsi;
+mod shared;
 pub mod sys;
+mod threaded;
 mod transfer_limit;
 mod vpd;
 mod wwn;
@@ -39,6 +44,10 @@ pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_l
 pub use policy::{OnRefusal, Policed, Refusal};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use read_only::ReadOnly;
+pub use reservations::Initiator;
+pub use reserved::Reserved;
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
+pub use shared::{Directories, Shared, SharedError};
+pub use threaded::Threaded;
 pub use transfer_limit::TransferLimit;
 pub use wwn::{NotWwn, Wwn};

@@ -225,6 +225,12 @@ impl Outcome {
         Self { host: HostStatus::OK, status: SamStatus::GOOD, sense: Sense::NONE, residual }
     }
 
+    /// BUSY; nothing of the `buffer_len` bytes was transferred.
+    #[must_use]
+    pub const fn busy(buffer_len: u32) -> Self {
+        Self { host: HostStatus::OK, status: SamStatus::BUSY, sense: Sense::NONE, residual: buffer_len }
+    }
+
     /// CHECK CONDITION; nothing of the `buffer_len` bytes was transferred.
     #[must_use]
     pub const fn check_condition(sense: Sense, buffer_len: u32) -> Self {

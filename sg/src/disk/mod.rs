@@ -14,11 +14,10 @@ mod provisioning;
 mod sense;
 #[cfg(test)]
 mod tests;
-mod threaded;
 
 pub use identity::DiskIdentity;
+pub(crate) use identity::fnv1a;
 pub use medium::{Medium, MediumError};
-pub use threaded::ThreadedDisk;
 
 use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
 use crate::reactor::{Event, Reactor};
@@ -40,7 +39,7 @@ const DEVICE_TYPE: u8 = 0x00;
 
 /// A disk made of a [`Medium`].
 ///
-/// Commands are done while they are submitted, one after the other: right for memory. [`ThreadedDisk`] is for media that may block.
+/// Commands are done while they are submitted, one after the other: right for memory. [`Threaded`](crate::Threaded) is for media that may block.
 #[derive(Debug)]
 pub struct EmulatedDisk {
     medium: Medium,
@@ -136,7 +135,7 @@ fn give(answer: &[u8], allocation: usize, data: &mut [u8]) -> usize {
 
 impl EmulatedDisk {
     /// Does a command from beginning to end.
-    fn perform(&self, command: Command) -> Completion {
+    pub(crate) fn perform(&self, command: Command) -> Completion {
         let Command { tag, cdb, direction, mut buffer, .. } = command;
         let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
         let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };

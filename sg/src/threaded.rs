@@ -1,4 +1,4 @@
-//! A disk whose medium may take its time.
+//! A unit whose commands may take their time.
 //!
 //! Reading a file can block for as long as its file system likes, so the commands of such a disk are done in a thread of its own:
 //! one after the other, as on the disk itself, and no other unit waits for them.
@@ -12,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{DEVICE_TYPE, EmulatedDisk};
+use crate::disk::EmulatedDisk;
 use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, buffer_len};
 use crate::reactor::{Event, Reactor, Token};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
@@ -20,8 +20,11 @@ use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
 /// Commands that can wait; more are answered TASK SET FULL.
 const QUEUE: usize = 64;
 
-/// An [`EmulatedDisk`] with a thread of its own.
-pub struct ThreadedDisk {
+/// A unit with a thread of its own.
+pub struct Threaded {
+    device_type: u8,
+    /// Tells its events from those of others with the same owner.
+    what: u32,
     /// `None` only while it is dropped.
     commands: Option<Sender<Command>>,
     finished: Receiver<Completion>,
@@ -33,29 +36,35 @@ pub struct ThreadedDisk {
     under_way: usize,
 }
 
-impl fmt::Debug for ThreadedDisk {
+impl fmt::Debug for Threaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThreadedDisk").field("under_way", &self.under_way).finish_non_exhaustive()
+        f.debug_struct("Threaded").field("under_way", &self.under_way).finish_non_exhaustive()
     }
 }
 
-impl ThreadedDisk {
-    /// Starts the thread.
+impl Threaded {
+    /// An emulated disk.
     ///
     /// # Errors
     ///
     /// When there is no descriptor or no thread left.
-    pub fn start(disk: EmulatedDisk) -> io::Result<Self> {
-        Self::with(move |command| disk.perform(command))
+    pub fn disk(disk: EmulatedDisk) -> io::Result<Self> {
+        Self::start("file disk", disk.device_type(), 0, move |command| disk.perform(command))
     }
 
-    fn with(perform: impl Fn(Command) -> Completion + Send + 'static) -> io::Result<Self> {
+    /// Whatever carries out commands, in a thread of this name.
+    pub(crate) fn start(
+        name: &str,
+        device_type: u8,
+        what: u32,
+        perform: impl Fn(Command) -> Completion + Send + 'static,
+    ) -> io::Result<Self> {
         let (commands, to_do) = bounded(QUEUE);
         let (report, finished) = bounded(QUEUE);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let ringer = Arc::clone(&bell);
-        let thread = Builder::new().name("file disk".into()).spawn(move || {
+        let thread = Builder::new().name(name.into()).spawn(move || {
             for command in &to_do {
                 if report.send(perform(command)).is_err() {
                     // The unit was given up with commands under way.
@@ -66,6 +75,8 @@ impl ThreadedDisk {
             }
         })?;
         Ok(Self {
+            device_type,
+            what,
             commands: Some(commands),
             finished,
             bell,
@@ -77,7 +88,7 @@ impl ThreadedDisk {
     }
 }
 
-impl LogicalUnit for ThreadedDisk {
+impl LogicalUnit for Threaded {
     fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
         // Never more than the channel for results has room for, so the thread never waits for us.
         let sent = match &self.commands {
@@ -98,7 +109,7 @@ impl LogicalUnit for ThreadedDisk {
 
     fn flush(&mut self, reactor: &mut Reactor) {
         if !std::mem::replace(&mut self.watched, true) {
-            reactor.watch(self.bell.as_fd(), Token { owner: self.owner, what: 0 });
+            reactor.watch(self.bell.as_fd(), Token { owner: self.owner, what: self.what });
         }
     }
 
@@ -121,11 +132,11 @@ impl LogicalUnit for ThreadedDisk {
     }
 
     fn device_type(&self) -> u8 {
-        DEVICE_TYPE
+        self.device_type
     }
 }
 
-impl Drop for ThreadedDisk {
+impl Drop for Threaded {
     fn drop(&mut self) {
         self.commands = None;
         // An idle thread ends at once, and the file is closed when we return. One that hangs is left behind.
@@ -133,7 +144,7 @@ impl Drop for ThreadedDisk {
             && let Some(thread) = self.thread.take()
         {
             let joined = thread.join();
-            assert!(joined.is_ok(), "the thread of a disk panicked");
+            assert!(joined.is_ok(), "the thread of a unit panicked");
         }
     }
 }
@@ -165,7 +176,7 @@ mod tests {
         for kind in [ReactorKind::Auto, ReactorKind::Poll] {
             let mut reactor = Reactor::new(kind).unwrap();
             let (go, going) = bounded::<()>(0);
-            let mut disk = ThreadedDisk::with(move |command| {
+            let mut disk = Threaded::start("test", 0, 0, move |command| {
                 going.recv().unwrap();
                 finish(command)
             })
@@ -202,7 +213,7 @@ mod tests {
         let witness = Arc::clone(&alive);
         let make = move || {
             let (going, witness) = (going.clone(), Arc::clone(&witness));
-            ThreadedDisk::with(move |command| {
+            Threaded::start("test", 0, 0, move |command| {
                 let _here = &witness;
                 going.recv().unwrap();
                 finish(command)

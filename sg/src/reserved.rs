@@ -1,0 +1,388 @@
+//! A unit that several guests may have at once, with its reservations among them.
+//!
+//! To the device all guests are one initiator, so it cannot keep them apart; here each is its own. Commands are looked at by
+//! the rules of the generation that the batch began in ([`Shared`]); those about reservations may have to wait for others, so they
+//! are carried out in a thread of their own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
+
+use crate::commands::CommandSet;
+use crate::conflict::{INQUIRY, REPORT_LUNS, REQUEST_SENSE, RESERVE_IN, RESERVE_OUT};
+use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_len, deliver};
+use crate::reactor::{Event, Reactor};
+use crate::reservations::{Attention, Done, Refusal, Reservations};
+use crate::scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
+use crate::shared::{PATIENCE, Shared, SharedError, after};
+use crate::threaded::Threaded;
+
+/// INTERNAL TARGET FAILURE: the reservations cannot be read, so nothing is let through.
+const BROKEN: Sense = Sense::fixed(0x04, 0x44, 0x00);
+/// INVALID FIELD IN CDB.
+const INVALID_FIELD: Sense = Sense::fixed(0x05, 0x24, 0x00);
+/// INSUFFICIENT RESOURCES: what is to be saved cannot be.
+const NO_RESOURCES: Sense = Sense::fixed(0x05, 0x55, 0x03);
+
+/// Marks the thread's events; units mark theirs with small numbers.
+const DESK: u32 = u32::MAX;
+
+/// RESERVE and RELEASE, of either length.
+const RESERVE: [u8; 2] = [0x16, 0x56];
+const RELEASE: [u8; 2] = [0x17, 0x57];
+const MODE_SELECT: [u8; 2] = [0x15, 0x55];
+
+/// What the desk is asked to do beside commands of guests: to tell the guest what it is to be told,
+const TELL: [u8; 6] = [0x00, 0, 0, 0, 0, 0];
+/// and to tell the others what a MODE SELECT has changed.
+const TELL_OTHERS: [u8; 6] = [MODE_SELECT[0], 0, 0, 0, 0, 0];
+
+/// Commands that are under way at most; more only cost an allocation.
+const COMMANDS: usize = 64;
+
+/// A unit behind the reservations of its guests.
+pub struct Reserved {
+    unit: Box<dyn LogicalUnit>,
+    /// Where commands about reservations are carried out.
+    desk: Threaded,
+    gate: Gate,
+    /// MODE SELECTs under way, and the answers to those whose effect the others are being told of.
+    mode_selects: Vec<(Tag, Option<Outcome>)>,
+}
+
+impl std::fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserved").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+impl Reserved {
+    /// Puts itself in front of `unit`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor or no thread left, or the file of reservations is not one.
+    pub fn new(unit: Box<dyn LogicalUnit>, shared: Shared) -> Result<Self, SharedError> {
+        let at_desk = Arc::new(shared.second()?);
+        let (generation, state) = shared.read()?;
+        let device_type = unit.device_type();
+        let path = shared.path().to_owned();
+        let desk =
+            Threaded::start("reservations", device_type, DESK, move |command| carry_out(&at_desk, command))
+                .map_err(|source| SharedError::File { path, source })?;
+        let gate = Gate {
+            shared: Arc::new(shared),
+            set: CommandSet::of(device_type),
+            generation,
+            state,
+            is_open: false,
+            under_way: Vec::with_capacity(COMMANDS),
+            telling: None,
+            complained: false,
+        };
+        Ok(Self { unit, desk, gate, mode_selects: Vec::with_capacity(COMMANDS) })
+    }
+
+    /// What the unit has finished: it is under way no more.
+    fn finish(&mut self, done: &mut Vec<Completion>, from: usize) {
+        let mut index = from;
+        while let Some(completion) = done.get(index) {
+            self.gate.finished(completion.tag);
+            let selected = self.mode_selects.iter().position(|(tag, _)| *tag == completion.tag);
+            let good =
+                completion.outcome.status == SamStatus::GOOD && completion.outcome.host == HostStatus::OK;
+            match selected {
+                Some(at) if good => {
+                    // Not answered before the others will be told.
+                    let Completion { tag, outcome, buffer } = done.remove(index);
+                    if let Some((_, answer)) = self.mode_selects.get_mut(at) {
+                        *answer = Some(outcome);
+                    }
+                    let (cdb, direction) = (Cdb::from_bytes(&TELL_OTHERS), DataDirection::None);
+                    self.desk.submit(Command { tag, cdb, direction, buffer, timeout: PATIENCE }, done);
+                }
+                Some(at) => {
+                    self.mode_selects.swap_remove(at);
+                    index = index.saturating_add(1);
+                }
+                None => index = index.saturating_add(1),
+            }
+        }
+    }
+
+    /// What the desk has finished.
+    fn finish_desk(&mut self, done: &mut [Completion]) {
+        self.gate.telling.take_if(|(tag, _)| done.iter().any(|completion| completion.tag == *tag));
+        for completion in done {
+            let selected = self.mode_selects.iter().position(|(tag, _)| *tag == completion.tag);
+            if let Some(at) = selected
+                && let (_, Some(outcome)) = self.mode_selects.swap_remove(at)
+            {
+                completion.outcome = outcome;
+            }
+        }
+    }
+}
+
+impl LogicalUnit for Reserved {
+    fn submit(&mut self, mut command: Command, done: &mut Vec<Completion>) {
+        let begin = done.len();
+        match self.gate.look_at(&command) {
+            Way::Unit => {
+                if MODE_SELECT.contains(&command.cdb.opcode()) {
+                    self.mode_selects.push((command.tag, None));
+                }
+                self.unit.submit(command, done);
+                self.finish(done, begin);
+            }
+            Way::Desk => self.desk.submit(command, done),
+            Way::Tell => {
+                command.cdb = Cdb::from_bytes(&TELL);
+                self.desk.submit(command, done);
+            }
+            Way::Answer(answer) => done.push(refused(command, answer)),
+        }
+    }
+
+    fn flush(&mut self, reactor: &mut Reactor) {
+        self.unit.flush(reactor);
+        self.desk.flush(reactor);
+        self.gate.close();
+    }
+
+    fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>) {
+        let begin = done.len();
+        if event.token.what == DESK {
+            self.desk.on_event(event, reactor, done);
+            self.finish_desk(done.get_mut(begin..).unwrap_or_default());
+        } else {
+            self.unit.on_event(event, reactor, done);
+            self.finish(done, begin);
+        }
+    }
+
+    fn attach(&mut self, owner: u32) {
+        self.unit.attach(owner);
+        self.desk.attach(owner);
+    }
+
+    fn resetter(&self) -> Option<ResetJob> {
+        let (reset, shared) = (self.unit.resetter(), Arc::clone(&self.gate.shared));
+        Some(Box::new(move || {
+            reset.map_or(Ok(()), |reset| reset())?;
+            let deadline = after(PATIENCE);
+            // The gate's locks are another thread's business; those of a third end do not meet them.
+            let end = shared.second().map_err(std::io::Error::other)?;
+            end.change(deadline, Reservations::reset).map(|_| ()).map_err(std::io::Error::other)
+        }))
+    }
+
+    fn device_type(&self) -> u8 {
+        self.unit.device_type()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Err(error) = self.gate.shared.leave() {
+            warn!("{error}: what this guest had reserved stays until another one asks for it");
+        }
+    }
+}
+
+/// Where a command goes.
+enum Way {
+    Unit,
+    Desk,
+    /// Its answer is what the guest is to be told.
+    Tell,
+    Answer(Refusal),
+}
+
+/// Looks at commands by the rules of one generation for each batch.
+#[derive(Debug)]
+struct Gate {
+    shared: Arc<Shared>,
+    set: CommandSet,
+    generation: u64,
+    state: Reservations,
+    /// A batch has begun.
+    is_open: bool,
+    /// Commands that the unit has, and the generation that let them through.
+    under_way: Vec<(Tag, u64)>,
+    /// The command that is being answered with what the guest is to be told, until the file says that it was told.
+    telling: Option<(Tag, Attention)>,
+    complained: bool,
+}
+
+impl Gate {
+    fn look_at(&mut self, command: &Command) -> Way {
+        let opcode = command.cdb.opcode();
+        if let Err(error) = self.open() {
+            if !std::mem::replace(&mut self.complained, true) {
+                warn!("{error}: nothing of this unit is let through");
+            }
+            return Way::Answer(Refusal::Sense(BROKEN));
+        }
+        self.complained = false;
+        let asks = matches!(opcode, INQUIRY | REPORT_LUNS | REQUEST_SENSE);
+        if let Some(attention) = self.state.attention(self.shared.who()).filter(|_| !asks)
+            && self.telling.is_none_or(|(_, telling)| telling != attention)
+        {
+            self.telling = Some((command.tag, attention));
+            return Way::Tell;
+        }
+        let is_about_reservations = matches!(opcode, RESERVE_IN | RESERVE_OUT);
+        if is_about_reservations || RESERVE.contains(&opcode) || RELEASE.contains(&opcode) {
+            return Way::Desk;
+        }
+        let (who, cdb) = (self.shared.who(), command.cdb.padded());
+        if self.state.conflicts(who, self.set, cdb, command.data_out()) {
+            return Way::Answer(Refusal::Conflict);
+        }
+        self.under_way.push((command.tag, self.generation));
+        Way::Unit
+    }
+
+    /// Begins a batch: from here on until the batch is with the unit, and until its commands are finished, whoever takes something
+    /// away waits for us.
+    fn open(&mut self) -> Result<(), SharedError> {
+        if self.is_open {
+            return Ok(());
+        }
+        loop {
+            self.mark()?;
+            if self.shared.generation()? == self.generation {
+                self.is_open = true;
+                return Ok(());
+            }
+            self.unmark(self.generation);
+            (self.generation, self.state) = self.shared.read()?;
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.is_open, false) {
+            self.unmark(self.generation);
+        }
+    }
+
+    fn finished(&mut self, tag: Tag) {
+        let Some(index) = self.under_way.iter().position(|(under_way, _)| *under_way == tag) else { return };
+        let (_, generation) = self.under_way.swap_remove(index);
+        if !(self.is_open && generation == self.generation) {
+            self.unmark(generation);
+        }
+    }
+
+    fn mark(&self) -> Result<(), SharedError> {
+        if self.has_under_way(self.generation) { Ok(()) } else { self.shared.mark(self.generation, true) }
+    }
+
+    fn unmark(&self, generation: u64) {
+        if !self.has_under_way(generation) {
+            let unmarked = self.shared.mark(generation, false);
+            assert!(unmarked.is_ok(), "an unlock needs nothing: {unmarked:?}");
+        }
+    }
+
+    fn has_under_way(&self, generation: u64) -> bool {
+        self.under_way.iter().any(|(_, of)| *of == generation)
+    }
+}
+
+fn refused(command: Command, refusal: Refusal) -> Completion {
+    let outcome = refusal_outcome(refusal, buffer_len(command.buffer.as_ref()));
+    Completion { tag: command.tag, outcome, buffer: command.buffer }
+}
+
+fn refusal_outcome(refusal: Refusal, buffer_len: u32) -> Outcome {
+    match refusal {
+        Refusal::Sense(sense) => Outcome::check_condition(sense, buffer_len),
+        Refusal::Conflict => Outcome {
+            host: HostStatus::OK,
+            status: SamStatus::RESERVATION_CONFLICT,
+            sense: Sense::NONE,
+            residual: buffer_len,
+        },
+    }
+}
+
+/// Carries out what the gate has sent to the desk.
+fn carry_out(shared: &Shared, mut command: Command) -> Completion {
+    let outcome = match desk(shared, &mut command) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let len = buffer_len(command.buffer.as_ref());
+            match error {
+                // Somebody whose commands do not end cannot be shut out: the guest must know.
+                SharedError::Slow(_) => Outcome::host_error(HostStatus::TIME_OUT, len),
+                SharedError::File { .. } => {
+                    warn!("{error}");
+                    Outcome::check_condition(NO_RESOURCES, len)
+                }
+                SharedError::Broken { .. } | SharedError::Full(_) => Outcome::check_condition(BROKEN, len),
+            }
+        }
+    };
+    Completion { tag: command.tag, outcome, buffer: command.buffer }
+}
+
+fn desk(shared: &Shared, command: &mut Command) -> Result<Outcome, SharedError> {
+    let (who, cdb) = (shared.who(), *command.cdb.padded());
+    let len = buffer_len(command.buffer.as_ref());
+    let deadline = after(command.timeout);
+    let answer = match cdb[0] {
+        opcode if opcode == TELL[0] => {
+            let told = shared.change(deadline, |state| state.tell(who))?;
+            // Nothing: another server of this guest's has told it, so the command may be tried again.
+            return Ok(told
+                .value
+                .map_or(Outcome::busy(len), |attention| Outcome::check_condition(attention.sense(), len)));
+        }
+        opcode if opcode == TELL_OTHERS[0] => {
+            shared.change(deadline, |state| state.mode_changed(who))?;
+            return Ok(Outcome::good(len));
+        }
+        RESERVE_IN => match shared.read()?.1.report(who, &cdb) {
+            Ok(data) => {
+                let allocated = u16::from_be_bytes([cdb[7], cdb[8]]).into();
+                return Ok(deliver(data, allocated, command.buffer.as_mut()));
+            }
+            Err(refusal) => Err(refusal),
+        },
+        RESERVE_OUT => {
+            let changed = shared.change(deadline, |state| state.out(who, &cdb, command.data_out()))?;
+            settle(shared, changed.value, changed.generation, deadline)?
+        }
+        // Third parties and extents (SPC-2).
+        _ if cdb[1] & 0x1f != 0 => Err(Refusal::Sense(INVALID_FIELD)),
+        opcode if RELEASE.contains(&opcode) => shared.change(deadline, |state| state.release(who))?.value,
+        _ => {
+            let changed = shared.change(deadline, |state| state.reserve(who).map(|()| Done::Taken))?;
+            settle(shared, changed.value, changed.generation, deadline)?
+        }
+    };
+    Ok(match answer {
+        // The list was taken.
+        Ok(()) => Outcome::good(0),
+        Err(refusal) => refusal_outcome(refusal, len),
+    })
+}
+
+/// What was taken away is gone when the answer says so.
+fn settle(
+    shared: &Shared,
+    answer: Result<Done, Refusal>,
+    generation: u64,
+    deadline: Instant,
+) -> Result<Result<(), Refusal>, SharedError> {
+    if answer == Ok(Done::Taken) {
+        shared.drain(generation, deadline)?;
+    }
+    Ok(answer.map(|_| ()))
+}
+
+#[cfg(test)]
+mod tests;
