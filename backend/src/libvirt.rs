@@ -85,15 +85,9 @@ pub enum ElementError {
 /// Why a device has no form in libvirt's XML.
 #[derive(Debug, thiserror::Error)]
 pub enum ToError {
-    /// All commands to the device.
-    #[error("{0}: libvirt has no form for feature-host")]
-    FeatureHost(String),
-    /// Commands that are allowed.
-    #[error("{0}: libvirt has no form for allow=")]
-    Allow(String),
-    /// A device of a driver domain.
-    #[error("{0}: libvirt has no form for backend=, a device of another domain")]
-    Backend(String),
+    /// An option that only we have.
+    #[error("{0}: libvirt has no form for {1}")]
+    Option(String, &'static str),
     /// An emulated disk.
     #[error("{0}: libvirt's <hostdev> is a SCSI device of this host, not an emulated disk")]
     Emulated(String),
@@ -216,15 +210,18 @@ fn children<'a, 'input: 'a>(
 pub fn to_xml(devices: &[DeviceSpec]) -> Result<String, ToError> {
     let mut xml = String::new();
     for DeviceSpec { name, pdev, vdev, backend, options } in devices {
-        let Options { feature_host, read_only, shared, allow } = *options;
+        let Options { feature_host, read_only, shared, allow, reservations } = *options;
         if feature_host {
-            return Err(ToError::FeatureHost(name.clone()));
+            return Err(ToError::Option(name.clone(), "feature-host"));
         }
         if !allow.is_empty() {
-            return Err(ToError::Allow(name.clone()));
+            return Err(ToError::Option(name.clone(), "allow="));
+        }
+        if reservations.is_some() {
+            return Err(ToError::Option(name.clone(), "reservations="));
         }
         if backend.is_some() {
-            return Err(ToError::Backend(name.clone()));
+            return Err(ToError::Option(name.clone(), "backend=, a device of another domain"));
         }
         let found = pdev.resolve().map_err(|why| ToError::Unknown { name: name.clone(), why })?;
         let PDev::Address(Hctl { host, channel, target, lun }) = found else {

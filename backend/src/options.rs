@@ -17,6 +17,17 @@ pub struct Options {
     pub shared: bool,
     /// `allow=GROUP+…`: commands that are refused without it, and without `feature-host`.
     pub allow: Groups,
+    /// `reservations=guests|device`: who keeps reservations; `None`: as the device and `shared` make sensible.
+    pub reservations: Option<Keeper>,
+}
+
+/// Who keeps the reservations of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// This host, each guest being an initiator of its own ([`Reserved`](pvscsi_sg::Reserved)).
+    Guests,
+    /// The device, to which all guests of this host are one initiator.
+    Device,
 }
 
 /// Why words are no options.
@@ -24,12 +35,16 @@ pub struct Options {
 pub enum OptionError {
     /// No such option.
     #[error(
-        "option {0:?} is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), backend=DOMAIN"
+        "option {0:?} is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), \
+         reservations=guests or =device, backend=DOMAIN"
     )]
     Unknown(String),
     /// `allow=` of something else.
     #[error("allow=: {0}")]
     Group(#[from] UnknownGroup),
+    /// `reservations=` of something else.
+    #[error("reservations={0:?} is not known: write reservations=guests or reservations=device")]
+    Keeper(String),
     /// The same twice.
     #[error("option {0} is there twice")]
     Twice(String),
@@ -49,6 +64,17 @@ impl Options {
                     return Err(OptionError::Twice("allow".into()));
                 }
                 options.allow = groups.trim().parse()?;
+                continue;
+            }
+            if let Some(keeper) = word.strip_prefix("reservations=") {
+                let keeper = match keeper.trim() {
+                    "guests" => Keeper::Guests,
+                    "device" => Keeper::Device,
+                    other => return Err(OptionError::Keeper(other.into())),
+                };
+                if options.reservations.replace(keeper).is_some() {
+                    return Err(OptionError::Twice("reservations".into()));
+                }
                 continue;
             }
             let option = match word {
@@ -85,8 +111,12 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [(self.feature_host, "feature-host"), (self.read_only, "ro"), (self.shared, "shared")];
         let allow = (!self.allow.is_empty()).then(|| format!("allow={}", self.allow));
-        let words: Vec<&str> =
-            all.iter().filter(|(set, _)| *set).map(|(_, word)| *word).chain(allow.as_deref()).collect();
+        let reservations = self.reservations.map(|keeper| match keeper {
+            Keeper::Guests => "reservations=guests",
+            Keeper::Device => "reservations=device",
+        });
+        let set = all.iter().filter(|(set, _)| *set).map(|(_, word)| *word);
+        let words: Vec<&str> = set.chain(allow.as_deref()).chain(reservations).collect();
         f.write_str(&words.join(","))
     }
 }
@@ -105,6 +135,8 @@ mod tests {
             "feature-host",
             "feature-host,ro,shared",
             "ro,allow=firmware+ata",
+            "shared,reservations=device",
+            "allow=ata,reservations=guests",
         ] {
             assert_eq!(Options::from_node(text).unwrap().to_string(), text);
         }
@@ -119,6 +151,9 @@ mod tests {
         }
         assert_eq!(Options::from_node("ro,shared,ro"), Err(OptionError::Twice("ro".into())));
         assert_eq!(Options::from_node("allow=ata,allow=all"), Err(OptionError::Twice("allow".into())));
+        let twice = Options::from_node("reservations=guests,reservations=guests");
+        assert_eq!(twice, Err(OptionError::Twice("reservations".into())));
+        assert_eq!(Options::from_node("reservations=all"), Err(OptionError::Keeper("all".into())));
         let group = Options::from_node("allow=everything").unwrap_err().to_string();
         assert!(
             group.starts_with("allow=: \"everything\" is no group of commands; there are: third-party"),

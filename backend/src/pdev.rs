@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
-use pvscsi_sg::{Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, SgDevice, Threaded, Wwn};
+use pvscsi_sg::{
+    Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, Reserved, SgDevice, Shared, SharedError,
+    Threaded, Wwn,
+};
 
 use crate::lio::saved::{Saved, SavedError};
 use crate::lio::{Backing, Export, Lio, LioError};
@@ -187,6 +190,9 @@ pub enum PDevOpenError {
     /// No thread for the disk.
     #[error("cannot start a thread for the disk: {0}")]
     Thread(io::Error),
+    /// No place for reservations.
+    #[error("reservations: {0}")]
+    Shared(#[from] SharedError),
 }
 
 /// Where names are looked up.
@@ -224,13 +230,22 @@ impl PDev {
         }
     }
 
-    /// Finds and opens the device, in the thread whose credentials the worker will have.
+    /// Finds and opens the device, in the thread whose credentials the worker will have. With `shared`, its guests' reservations
+    /// are kept there.
     ///
     /// # Errors
     ///
     /// [`PDevOpenError`] says what and where.
-    pub fn open(&self, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
-        let unit = self.open_unit(options.read_only)?;
+    pub fn open(
+        &self,
+        options: Options,
+        shared: Option<Shared>,
+    ) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
+        let mut unit = self.open_unit(options.read_only)?;
+        if let Some(shared) = shared {
+            unit = Box::new(Reserved::new(unit, shared)?);
+        }
+        // In front of them: who may not write may not shut others out.
         Ok(if options.read_only { Box::new(ReadOnly::new(unit)) } else { unit })
     }
 

@@ -101,6 +101,12 @@ pub struct Server {
     ask_at: Option<Instant>,
 }
 
+/// What a guest is called whose UUID cannot be read, as in a driver domain. Another boot's domain of the same number is another guest.
+fn nameless(domid: DomId) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("domain {domid} of boot {}", boot.trim_end())
+}
+
 impl Server {
     /// Sets the watches. A guest that is gone, but has left its directory, is served too: that is, the directory is removed.
     ///
@@ -122,7 +128,8 @@ impl Server {
         }
         store.watch(&backends, "backend")?;
         let bell = Bell::new().map_err(system("making an eventfd"))?;
-        let context = Context { domid, store, platform, bell, holdings: Holdings::default() };
+        let guest = vm.clone().unwrap_or_else(|| nameless(domid));
+        let context = Context { domid, store, platform, bell, holdings: Holdings::default(), guest };
         Ok(Self {
             context,
             vhosts: BTreeMap::new(),

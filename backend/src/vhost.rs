@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pvscsi_ring::BackRing;
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
-use pvscsi_sg::ReactorKind;
+use pvscsi_sg::{Directories, ReactorKind};
 use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
 use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
 use tracing::{debug, info};
@@ -23,6 +23,7 @@ use crate::xenbus::{Frontend, Seen, Step, XenbusState, step};
 mod devices;
 mod holdings;
 mod nodes;
+mod reservations;
 
 pub(crate) use devices::GUEST_MAX;
 pub use holdings::Holdings;
@@ -45,6 +46,8 @@ pub struct Platform {
     pub reactor: ReactorKind,
     /// How long commands, and frontends, may take.
     pub limits: TimeLimits,
+    /// Where guests that share a device keep their reservations.
+    pub reservations: Directories,
 }
 
 impl std::fmt::Debug for Platform {
@@ -66,6 +69,8 @@ pub struct Context {
     pub bell: Bell,
     /// The devices of the guest.
     pub holdings: Holdings,
+    /// A name of the guest that it has again after a reboot.
+    pub guest: String,
 }
 
 /// One backend directory.

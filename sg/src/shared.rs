@@ -37,6 +37,8 @@ const PLACES: u64 = 4096;
 const PLACE: u64 = 16384;
 /// Generations that are told apart.
 const GENERATIONS: u64 = 16;
+const RANGES: usize = 16;
+const _: () = assert!(RANGES as u64 == GENERATIONS);
 /// Ranges of locks: one for each of the generations, then these.
 const PRESENT: u64 = GENERATIONS;
 const CHANGE: u64 = GENERATIONS + 1;
@@ -109,10 +111,8 @@ impl Shared {
     /// [`SharedError`] names the file.
     pub fn join(directories: &Directories, unit: &str, who: Initiator) -> Result<Self, SharedError> {
         let path = directories.run.join(unit);
-        for dir in [&directories.run, &directories.saved] {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-            made.map_err(|source| SharedError::File { path: dir.clone(), source })?;
-        }
+        make_directory(&directories.run)
+            .map_err(|source| SharedError::File { path: directories.run.clone(), source })?;
         let shared = Self { file: Self::open(&path)?, path, saved: directories.saved.join(unit), who };
         let deadline = after(PATIENCE);
         shared.begin_change(deadline)?;
@@ -318,7 +318,11 @@ impl Shared {
                 _ => sync_directory(&self.saved),
             };
         }
-        let new = self.saved.with_extension("new");
+        self.saved.parent().map_or(Ok(()), make_directory)?;
+        // Not an extension: names have dots in them.
+        let mut new = self.saved.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&to_json(state))?;
         file.sync_all()?;
@@ -332,7 +336,7 @@ impl Shared {
     ///
     /// [`SharedError::Slow`] when some still are.
     pub fn drain(&self, generation: u64, deadline: Instant) -> Result<(), SharedError> {
-        let mut old = [true; GENERATIONS as usize];
+        let mut old = [true; RANGES];
         loop {
             // Before a generation begins, the range that it shares with an older one is free.
             let newest = self.generation()?.min(generation.saturating_add(GENERATIONS));
@@ -407,6 +411,10 @@ pub struct Changed<T> {
 fn to_json(state: &Reservations) -> Vec<u8> {
     let Ok(text) = serde_json::to_vec(state) else { unreachable!("numbers and names only") };
     text
+}
+
+fn make_directory(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn sync_directory(of: &Path) -> io::Result<()> {

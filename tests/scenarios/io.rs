@@ -284,8 +284,10 @@ fn a_disk_on_a_file_keeps_what_is_written_to_it() {
         let path = std::env::temp_dir().join(format!("pvscsi-scenario-{}-{kind:?}", std::process::id()));
         std::fs::write(&path, vec![0; 1 << 20]).unwrap();
         let disk: PDev = format!("file:{}", path.display()).parse().unwrap();
-        let mut vhost =
-            Vhost::start(kind, vec![(lun(0), disk.open(Options::default()).unwrap()), (lun(1), ram_disk())]);
+        let mut vhost = Vhost::start(
+            kind,
+            vec![(lun(0), disk.open(Options::default(), None).unwrap()), (lun(1), ram_disk())],
+        );
         let memory = GuestBuffer::contiguous(3, 65536);
         vhost.write(lun(0), 8, &pattern(1, 65536), &memory);
         assert_eq!(vhost.read(lun(0), 8, memory), pattern(1, 65536));

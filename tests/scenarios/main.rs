@@ -14,6 +14,7 @@ mod hostile;
 mod io;
 mod lifecycle;
 mod overdue;
+mod places;
 mod raw_guest;
 mod read_only;
 mod scripted_lun;

@@ -51,7 +51,7 @@ fn of_pdev(machine: &mut Machine, name: &str, pdev: &PDev, options: Options) -> 
         ],
         (_, pdev) => file(pdev, name),
     };
-    facts.push(match pdev.open(options) {
+    facts.push(match pdev.open(options, None) {
         Ok(_) => Fact::ok("open", "this process may open it"),
         Err(error) => Fact::problem("open", error.to_string()),
     });

@@ -104,9 +104,9 @@ fn what_is_no_device_is_refused_with_the_remedy() {
 
 #[test]
 fn a_name_gives_the_same_disk_each_time() {
-    let open = || PDev::Ram(1 << 20).open(Options::default()).unwrap();
+    let open = || PDev::Ram(1 << 20).open(Options::default(), None).unwrap();
     assert_eq!(open().device_type(), 0);
-    assert!(PDev::File("/no/such/file".into()).open(Options::default()).is_err());
+    assert!(PDev::File("/no/such/file".into()).open(Options::default(), None).is_err());
 }
 
 /// What a name leads to on an imitated host, and the address that it gives `p-dev`.

@@ -193,7 +193,7 @@ pub(super) fn check(spec: &DeviceSpec) -> Result<(), ToolError> {
 
 /// Opens the device, and closes it.
 fn open(spec: &DeviceSpec) -> Result<(), ToolError> {
-    let opened = spec.pdev.open(spec.options);
+    let opened = spec.pdev.open(spec.options, None);
     drop(opened.map_err(|source| ToolError::Device { name: spec.name.clone(), source })?);
     Ok(())
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::holdings::{Held, Served};
 use super::nodes::{drop_error, read_optional, replace, state_of, write_if_there};
+use super::reservations::keeps_reservations;
 use super::{Context, Fault, Trouble, Vhost, fault};
 use crate::in_use::guests::Guests;
 use crate::in_use::{Host, Identity};
@@ -145,11 +146,15 @@ impl Vhost {
                 return fault(format!("{name}: {p_dev} is in use: {by}"));
             }
         }
-        let unit: Box<dyn LogicalUnit> = found.open(options).map_err(broken)?;
+        let feature_host = self.has_feature_host(context)?;
+        let shared = if keeps_reservations(&found, options, feature_host) {
+            Some(self.join(context, &found, options, &v_dev).map_err(broken)?)
+        } else {
+            None
+        };
+        let unit: Box<dyn LogicalUnit> = found.open(options, shared).map_err(broken)?;
         let unit = match found {
-            PDev::Address(hctl) if !self.has_feature_host(context)? => {
-                self.emulate(hctl, unit, options, &v_dev)
-            }
+            PDev::Address(hctl) if !feature_host => self.emulate(hctl, unit, options, &v_dev),
             _ => unit,
         };
         match (&self.worker, &mut self.ready) {

@@ -131,9 +131,9 @@ fn what_is_to_outlast_a_reboot_does() {
 fn what_cannot_be_saved_is_not_done() {
     let place = Place::new("unsaved");
     let a = place.join("a");
-    fs::remove_dir_all(&place.0.saved).unwrap();
+    fs::write(&place.0.saved, "a file").unwrap();
     let error = register(&a, 5, 1).unwrap_err().to_string();
-    assert!(error.contains("saved/unit: No such file"), "{error}");
+    assert!(error.contains("saved/unit: File exists"), "{error}");
     assert_eq!(keys(&a), [0_u8; 0]);
     register(&a, 5, 0).unwrap();
     assert_eq!(keys(&a), [5]);
@@ -181,6 +181,7 @@ fn files_that_hold_no_state_are_refused() {
         assert!(error.contains("unit holds no state of reservations"), "byte {at}: {error}");
     }
     fs::remove_file(&path).unwrap();
+    fs::create_dir(&place.0.saved).unwrap();
     fs::write(place.0.saved.join("unit"), "{}").unwrap();
     let error = Shared::join(&place.0, "unit", Initiator::named("a")).unwrap_err().to_string();
     assert!(error.contains("saved/unit holds no state"), "{error}");

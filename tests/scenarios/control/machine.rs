@@ -15,13 +15,14 @@ use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::toolstack::reboot::Belongings;
 use pvscsi_backend::vhost::Platform;
-use pvscsi_sg::ReactorKind;
+use pvscsi_sg::{Directories, ReactorKind};
 use pvscsi_sim::store::Store;
 use pvscsi_sim::{Domain, Hypervisor, LinuxGuest};
 use pvscsi_xen::xenstore::Xenstore;
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
 use super::legal;
+use crate::places::Reservations;
 use crate::threads::activity;
 
 /// Everything that a test waits for comes within this time, or the test fails.
@@ -44,6 +45,8 @@ pub struct Machine {
     limits: TimeLimits,
     /// What the guest had, when it is gone.
     pub belongings: Arc<Mutex<Option<Belongings>>>,
+    /// Where the servers of this host keep reservations.
+    pub reservations: Arc<Reservations>,
     server: Option<ServerThread>,
     pub log: Log,
 }
@@ -64,7 +67,7 @@ impl Machine {
 
     /// The same, with other time limits.
     pub fn with_limits(limits: TimeLimits) -> Self {
-        Self::on(Hypervisor::new(), Arc::new(Store::new()), DOM0, limits)
+        Self::on(Hypervisor::new(), Arc::new(Store::new()), DOM0, limits, Arc::default())
     }
 
     /// The same, with the devices in a driver domain.
@@ -73,15 +76,22 @@ impl Machine {
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
         super::toolstack::make_domain(&mut toolstack, home);
         let limits = TimeLimits { announced: Duration::ZERO, ..TimeLimits::default() };
-        Self::on(Hypervisor::new(), Arc::new(store), home, limits)
+        Self::on(Hypervisor::new(), Arc::new(store), home, limits, Arc::default())
     }
 
     /// Another guest on the same host, with a server of its own. Both servers must have ended before either machine is dropped.
     pub fn beside(&self) -> Self {
-        Self::on(self.xen.clone(), Arc::clone(&self.store), self.home, self.limits)
+        let reservations = Arc::clone(&self.reservations);
+        Self::on(self.xen.clone(), Arc::clone(&self.store), self.home, self.limits, reservations)
     }
 
-    fn on(xen: Hypervisor, store: Arc<Store>, home: DomId, limits: TimeLimits) -> Self {
+    fn on(
+        xen: Hypervisor,
+        store: Arc<Store>,
+        home: DomId,
+        limits: TimeLimits,
+        reservations: Arc<Reservations>,
+    ) -> Self {
         let domid = DomId(NEXT_DOMID.fetch_add(1, Ordering::Relaxed));
         let mut toolstack = Xenstore::from_stream(store.connect(DOM0)).unwrap();
         super::toolstack::make_domain(&mut toolstack, domid);
@@ -95,6 +105,7 @@ impl Machine {
             toolstack,
             limits,
             belongings: Arc::default(),
+            reservations,
             server: None,
             log: Log::default(),
         };
@@ -112,13 +123,21 @@ impl Machine {
         let stop = Arc::new(EventFd::from_flags(flags).unwrap());
         let (ready, started) = channel();
         let belongings = Arc::clone(&self.belongings);
+        let reservations = self.reservations.directories();
         let serve = {
             let (stop, connection) = (Arc::clone(&stop), connection.try_clone().unwrap());
             move || {
                 let subscriber =
                     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
                 tracing::subscriber::with_default(subscriber, || {
-                    serve(platform(&xen, home, limits), domid, connection, &ready, stop.as_fd(), &belongings)
+                    serve(
+                        platform(&xen, home, limits, reservations),
+                        domid,
+                        connection,
+                        &ready,
+                        stop.as_fd(),
+                        &belongings,
+                    )
                 })
             }
         };
@@ -261,7 +280,7 @@ fn serve(
 }
 
 /// The simulated Xen in place of the devices of Linux in the domain `home`.
-pub fn platform(xen: &Hypervisor, home: DomId, limits: TimeLimits) -> Platform {
+pub fn platform(xen: &Hypervisor, home: DomId, limits: TimeLimits, reservations: Directories) -> Platform {
     let (for_grants, for_events) = (xen.clone(), xen.clone());
     Platform {
         grants: Box::new(move |domid| {
@@ -272,6 +291,7 @@ pub fn platform(xen: &Hypervisor, home: DomId, limits: TimeLimits) -> Platform {
         }),
         reactor: ReactorKind::Auto,
         limits,
+        reservations,
     }
 }
 

@@ -17,6 +17,7 @@ mod neighbours;
 mod process;
 mod raw;
 mod reboot;
+mod reservations;
 mod shared;
 mod texts;
 mod tools;

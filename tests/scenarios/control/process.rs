@@ -17,6 +17,7 @@ use super::machine::{DOM0, platform};
 use super::raw::RawFrontend;
 use super::{Dev, Machine, check_io};
 use crate::alone::{alone, count};
+use crate::places::Reservations;
 
 /// How long a server that is told to end waits for a guest that is connected.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -126,8 +127,12 @@ fn a_domain_that_does_not_exist_is_not_served() {
     let store = Store::new();
     store.write("/local/domain/7/name", "another");
     let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
-    let refused =
-        Server::new(DomId(8), client, platform(&Hypervisor::new(), DOM0, TimeLimits::default())).unwrap_err();
+    let refused = Server::new(
+        DomId(8),
+        client,
+        platform(&Hypervisor::new(), DOM0, TimeLimits::default(), Reservations::default().directories()),
+    )
+    .unwrap_err();
     assert!(matches!(refused, ServeError::NoDomain(DomId(8))), "{refused}");
     assert!(refused.to_string().contains("no domain 8"), "{refused}");
 }
@@ -140,8 +145,12 @@ fn what_a_guest_without_a_server_left_is_removed() {
     store.write("/local/domain/0/error/backend/vscsi/8/0/error", "2 something");
     store.write("/local/domain/0/backend/vscsi/9/0/state", "4");
     let client = Xenstore::from_stream(store.connect(DOM0)).unwrap();
-    let mut server =
-        Server::new(DomId(8), client, platform(&Hypervisor::new(), DOM0, TimeLimits::default())).unwrap();
+    let mut server = Server::new(
+        DomId(8),
+        client,
+        platform(&Hypervisor::new(), DOM0, TimeLimits::default(), Reservations::default().directories()),
+    )
+    .unwrap();
     let nobody = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
     server.run(nobody.as_fd()).unwrap();
     assert_eq!(store.history("/local/domain/0/backend/vscsi/8/0/state").len(), 2, "written once, removed");

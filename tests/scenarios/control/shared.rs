@@ -10,10 +10,10 @@ use super::tools::{attach, detach, nodes};
 use super::{Dev, Machine, check_io};
 
 /// An image that is removed with the value, and a second path to it.
-struct Image(PathBuf);
+pub struct Image(PathBuf);
 
 impl Image {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("pvscsi-shared-{}-{number}", std::process::id()));
@@ -27,7 +27,7 @@ impl Image {
         self.0.with_extension("link")
     }
 
-    fn pdev(&self) -> String {
+    pub fn pdev(&self) -> String {
         format!("file:{}", self.0.display())
     }
 
@@ -48,7 +48,7 @@ impl Drop for Image {
 }
 
 /// Both servers end before either machine looks at what the host still holds.
-fn end(machines: [&mut Machine; 2]) {
+pub fn end(machines: [&mut Machine; 2]) {
     for machine in machines {
         machine.ask_to_stop();
         machine.wait_for_end().unwrap();

@@ -16,6 +16,7 @@ use pvscsi_xen::xenstore::{Access, Nodes, Permission, Xenstore};
 use pvscsi_xen::{EventChannel, GrantTable};
 
 use super::guest::{BACKEND, GUEST, Io};
+use crate::places::Reservations;
 use crate::vhost::wait_until;
 
 pub const FRONT: &str = "/local/domain/3/device/vscsi/0";
@@ -30,6 +31,7 @@ pub struct Host {
     tools: Xenstore,
     stop: Bell,
     server: Option<JoinHandle<Result<(), ServeError>>>,
+    reservations: Reservations,
 }
 
 impl Host {
@@ -52,7 +54,14 @@ impl Host {
             tools.write(&format!("{FRONT}/{node}"), value).unwrap();
         }
         let stop = Bell::new().unwrap();
-        let mut host = Self { xen: Hypervisor::new(), store, tools, stop, server: None };
+        let mut host = Self {
+            xen: Hypervisor::new(),
+            store,
+            tools,
+            stop,
+            server: None,
+            reservations: Reservations::default(),
+        };
         // The domain exists before anything in it does.
         assert_eq!(host.xen.domain(GUEST).open_ports(), 0);
         for (n, (p_dev, v_dev)) in devices.iter().enumerate() {
@@ -73,6 +82,7 @@ impl Host {
 
     pub fn serve(&mut self) {
         let (xen, stop) = (self.xen.clone(), self.stop.clone());
+        let reservations = self.reservations.directories();
         let store = Xenstore::from_stream(self.store.connect(BACKEND)).unwrap();
         self.server = Some(std::thread::spawn(move || {
             let (grants_of, ports_of) = (xen.clone(), xen);
@@ -86,6 +96,7 @@ impl Host {
                 }),
                 reactor: ReactorKind::Auto,
                 limits: TimeLimits::default(),
+                reservations,
             };
             Server::new(GUEST, store, platform)?.run(stop.as_fd())
         }));

@@ -16,7 +16,7 @@ use pvscsi_backend::limits::{ClassLimit, TimeLimits};
 use pvscsi_backend::serve::{self, ServeError, Server};
 use pvscsi_backend::toolstack::{ToolError, Toolstack};
 use pvscsi_backend::vhost::Platform;
-use pvscsi_sg::ReactorKind;
+use pvscsi_sg::{Directories, ReactorKind};
 use pvscsi_xen::sys::evtchn::Evtchn;
 use pvscsi_xen::sys::gntdev::Gntdev;
 use pvscsi_xen::xenstore::Xenstore;
@@ -213,6 +213,10 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
             Wait::Auto => ReactorKind::Auto,
             Wait::IoUring => ReactorKind::IoUring,
             Wait::Poll => ReactorKind::Poll,
+        },
+        reservations: Directories {
+            run: "/run/xen-pvscsi/reservations".into(),
+            saved: "/var/lib/xen-pvscsi/reservations".into(),
         },
     };
     let mut server = Server::new(domid, store, platform)?;
