@@ -40,6 +40,7 @@ pub(super) enum Operation {
     ReportLuns { select: u8, allocation: usize },
     Read { extent: Extent, fua: bool },
     Write { extent: Extent, fua: bool },
+    CompareAndWrite { extent: Extent, fua: bool },
     Verify { extent: Extent, against: Against },
     SynchronizeCache { extent: Extent },
     Unmap { list_len: u16 },
@@ -84,6 +85,7 @@ impl Operation {
             0x35 | 0x91 => Ok(Self::SynchronizeCache { extent: block_fields(bytes).1 }),
             0x41 | 0x93 => write_same(bytes),
             0x42 => unmap(bytes),
+            0x89 => compare_and_write(bytes),
             0x9e => service_action_in(bytes),
             0xa0 => Ok(report_luns(bytes)),
             _ => Err(sense::INVALID_OPCODE),
@@ -103,6 +105,10 @@ impl Operation {
             | Self::ReportLuns { .. }
             | Self::Read { .. } => DataPhase::In,
             Self::Write { extent, .. } => DataPhase::Out { bytes: extent.bytes() },
+            // What the blocks have to be, and behind it what they become.
+            Self::CompareAndWrite { extent, .. } => {
+                DataPhase::Out { bytes: extent.bytes().saturating_mul(2) }
+            }
             Self::Verify { extent, against } => match against {
                 Against::Nothing => DataPhase::None,
                 Against::Data => DataPhase::Out { bytes: extent.bytes() },
@@ -116,7 +122,10 @@ impl Operation {
 
     /// Whether it changes the medium, which a write-protected disk refuses.
     pub(super) fn writes(self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Unmap { .. } | Self::WriteSame { .. })
+        matches!(
+            self,
+            Self::Write { .. } | Self::CompareAndWrite { .. } | Self::Unmap { .. } | Self::WriteSame { .. }
+        )
     }
 }
 
@@ -159,6 +168,12 @@ fn read_or_write(cdb: &[u8; 16]) -> Result<(Extent, bool), Sense> {
         return Err(sense::INVALID_FIELD_IN_CDB);
     }
     Ok((extent, flags & 0x08 != 0))
+}
+
+/// Its number of blocks has one byte, byte 13 (SBC-4, COMPARE AND WRITE command).
+fn compare_and_write(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (Extent { lba, .. }, fua) = read_or_write(cdb)?;
+    Ok(Operation::CompareAndWrite { extent: Extent { lba, blocks: cdb[13].into() }, fua })
 }
 
 fn verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {

@@ -29,9 +29,32 @@ impl EmulatedDisk {
         Ok(data.len())
     }
 
+    /// COMPARE AND WRITE: the second half of the data is written if the blocks are the same as the first half. A disk does one
+    /// command at a time, so no other comes between.
+    pub(super) fn compare_and_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_compare_and_write_blocks().into())?;
+        let (expected, new) = data.split_at_checked(data.len() / 2).unwrap_or_default();
+        self.compare(offset, extent, Against::Data, expected)?;
+        self.medium.write(offset, new).map_err(|error| sense::write_failed(&error, extent.lba))?;
+        if fua {
+            self.sync(extent.lba)?;
+        }
+        Ok(data.len())
+    }
+
+    /// Blocks of a COMPARE AND WRITE, whose data-out is twice as long. The field for them has a byte.
+    pub(super) fn max_compare_and_write_blocks(&self) -> u8 {
+        u8::try_from(self.max_transfer_blocks / 2).unwrap_or(u8::MAX)
+    }
+
     /// VERIFY: every block has to be readable and, if there is data, the same as the data.
     pub(super) fn verify(&self, extent: Extent, against: Against, data: &[u8]) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_transfer_blocks)?;
+        self.compare(offset, extent, against, data)?;
+        Ok(data.len())
+    }
+
+    fn compare(&self, offset: u64, extent: Extent, against: Against, data: &[u8]) -> Result<(), Sense> {
         let mut room = vec![0; CHUNK];
         let mut done = 0_u64;
         while done < extent.bytes() {
@@ -52,7 +75,7 @@ impl EmulatedDisk {
             }
             done = done.saturating_add(stored.len() as u64);
         }
-        Ok(data.len())
+        Ok(())
     }
 
     /// SYNCHRONIZE CACHE: the range is checked; saved is everything. With IMMED it answers after the work as well, which is

@@ -97,7 +97,7 @@ impl EmulatedDisk {
     /// SBC-4, Block Limits VPD page: bytes 4 to 63.
     fn block_limits(&self) -> Vec<u8> {
         // WSNZ: WRITE SAME of 0 blocks, meaning all to the end, is refused.
-        let mut data = vec![0x01, 0x00];
+        let mut data = vec![0x01, self.max_compare_and_write_blocks()];
         data.extend(0_u16.to_be_bytes()); // optimal granularity: not reported
         data.extend(self.max_transfer_blocks.to_be_bytes()); // maximum
         data.extend(self.max_transfer_blocks.to_be_bytes()); // optimal

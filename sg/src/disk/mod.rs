@@ -90,6 +90,7 @@ impl EmulatedDisk {
             }
             Operation::Read { extent, fua } => self.read(extent, fua, data),
             Operation::Write { extent, fua } => self.write(extent, fua, data),
+            Operation::CompareAndWrite { extent, fua } => self.compare_and_write(extent, fua, data),
             Operation::Verify { extent, against } => self.verify(extent, against, data),
             Operation::SynchronizeCache { extent } => self.synchronize_cache(extent),
             Operation::Unmap { .. } => self.unmap(data),

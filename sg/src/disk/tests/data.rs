@@ -1,4 +1,5 @@
 use super::*;
+use compare::compare_and_write;
 use medium::{Scratch, failing, read_only};
 
 const READS: [u8; 4] = [0x08, 0x28, 0xa8, 0x88];
@@ -220,6 +221,7 @@ fn a_write_protected_disk_is_read_only() {
         );
         assert_eq!(bench.none(&on_blocks(opcode, 0, 99, 1)), WRITE_PROTECTED, "{opcode:#x}");
     }
+    assert_eq!(bench.data_out(&compare_and_write(0, 0, 1), &[0; 1024]), (WRITE_PROTECTED, 1024));
     assert_eq!(bench.data_out(&[0x42, 0, 0, 0, 0, 0, 0, 0, 8, 0], &[0; 8]), (WRITE_PROTECTED, 8));
     assert_eq!(bench.none(&[0x93, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]), WRITE_PROTECTED, "NDOB");
     assert_eq!(bench.blocks(0, 16), pattern(1, 16));
