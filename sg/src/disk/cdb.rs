@@ -40,11 +40,15 @@ pub(super) enum Operation {
     ReportLuns { select: u8, allocation: usize },
     Read { extent: Extent, fua: bool },
     Write { extent: Extent, fua: bool },
+    WriteAndVerify { extent: Extent, compare: bool },
+    OrWrite { extent: Extent, fua: bool },
     CompareAndWrite { extent: Extent, fua: bool },
     Verify { extent: Extent, against: Against },
+    PreFetch { extent: Extent },
     SynchronizeCache { extent: Extent },
     Unmap { list_len: u16 },
     WriteSame { extent: Extent, unmap: bool, no_data: bool },
+    GetLbaStatus { lba: u64, allocation: usize },
 }
 
 /// MODE SENSE of either length (SPC-5, MODE SENSE (6) and (10) commands).
@@ -67,7 +71,8 @@ pub(super) enum DataPhase {
 }
 
 impl Operation {
-    /// Every command of this disk is in this table; all others are INVALID COMMAND OPERATION CODE.
+    /// Every command of this disk is in this table; all others are INVALID COMMAND OPERATION CODE. WRITE ATOMIC (16) (9Ch) is
+    /// one of those: half of a write to a file can be on stable storage when the power fails.
     pub(super) fn decode(cdb: &Cdb) -> Result<Self, Sense> {
         let bytes = cdb.padded();
         match cdb.opcode() {
@@ -81,11 +86,14 @@ impl Operation {
             0x1a | 0x5a => Ok(Self::ModeSense(mode_sense(bytes))),
             0x1b => start_stop_unit(bytes),
             0x25 => Ok(Self::ReadCapacity10),
+            0x2e | 0xae | 0x8e => write_and_verify(bytes),
             0x2f | 0xaf | 0x8f => verify(bytes),
+            0x34 | 0x90 => Ok(Self::PreFetch { extent: block_fields(bytes).1 }),
             0x35 | 0x91 => Ok(Self::SynchronizeCache { extent: block_fields(bytes).1 }),
             0x41 | 0x93 => write_same(bytes),
             0x42 => unmap(bytes),
             0x89 => compare_and_write(bytes),
+            0x8b => read_or_write(bytes).map(|(extent, fua)| Self::OrWrite { extent, fua }),
             0x9e => service_action_in(bytes),
             0xa0 => Ok(report_luns(bytes)),
             _ => Err(sense::INVALID_OPCODE),
@@ -94,17 +102,21 @@ impl Operation {
 
     pub(super) fn data_phase(self) -> DataPhase {
         match self {
-            Self::TestUnitReady | Self::StartStopUnit { .. } | Self::SynchronizeCache { .. } => {
-                DataPhase::None
-            }
+            Self::TestUnitReady
+            | Self::StartStopUnit { .. }
+            | Self::PreFetch { .. }
+            | Self::SynchronizeCache { .. } => DataPhase::None,
             Self::RequestSense { .. }
             | Self::Inquiry { .. }
             | Self::ModeSense(_)
             | Self::ReadCapacity10
             | Self::ReadCapacity16 { .. }
+            | Self::GetLbaStatus { .. }
             | Self::ReportLuns { .. }
             | Self::Read { .. } => DataPhase::In,
-            Self::Write { extent, .. } => DataPhase::Out { bytes: extent.bytes() },
+            Self::Write { extent, .. }
+            | Self::WriteAndVerify { extent, .. }
+            | Self::OrWrite { extent, .. } => DataPhase::Out { bytes: extent.bytes() },
             // What the blocks have to be, and behind it what they become.
             Self::CompareAndWrite { extent, .. } => {
                 DataPhase::Out { bytes: extent.bytes().saturating_mul(2) }
@@ -124,7 +136,12 @@ impl Operation {
     pub(super) fn writes(self) -> bool {
         matches!(
             self,
-            Self::Write { .. } | Self::CompareAndWrite { .. } | Self::Unmap { .. } | Self::WriteSame { .. }
+            Self::Write { .. }
+                | Self::WriteAndVerify { .. }
+                | Self::OrWrite { .. }
+                | Self::CompareAndWrite { .. }
+                | Self::Unmap { .. }
+                | Self::WriteSame { .. }
         )
     }
 }
@@ -187,6 +204,17 @@ fn verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     Ok(Operation::Verify { extent, against })
 }
 
+/// BYTCHK 00b only reads what was written, 01b compares it with the data too (SBC-4, WRITE AND VERIFY (10) command).
+fn write_and_verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (flags, extent) = block_fields(cdb);
+    let compare = match flags & (PROTECT | 0x06) {
+        0x00 => false,
+        0x02 => true,
+        _ => return Err(sense::INVALID_FIELD_IN_CDB),
+    };
+    Ok(Operation::WriteAndVerify { extent, compare })
+}
+
 /// UNMAP is bit 3 and, with 16 bytes, NDOB bit 0. ANCHOR (VPD page B2h: not supported), the obsolete LBDATA and PBDATA, and
 /// bit 0 of the short form all mean something this disk does not do.
 fn write_same(cdb: &[u8; 16]) -> Result<Operation, Sense> {
@@ -239,12 +267,14 @@ fn mode_sense(cdb: &[u8; 16]) -> ModeSense {
     }
 }
 
-/// SERVICE ACTION IN (16); only READ CAPACITY (16) of them.
+/// SERVICE ACTION IN (16): READ CAPACITY (16), and GET LBA STATUS (16) with the report type "all" (SBC-4).
 fn service_action_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
-    if cdb[1] & 0x1f != 0x10 {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+    let allocation = allocation([cdb[10], cdb[11], cdb[12], cdb[13]]);
+    match (cdb[1] & 0x1f, cdb[14]) {
+        (0x10, _) => Ok(Operation::ReadCapacity16 { allocation }),
+        (0x12, 0x00) => Ok(Operation::GetLbaStatus { lba: block_fields(cdb).1.lba, allocation }),
+        _ => Err(sense::INVALID_FIELD_IN_CDB),
     }
-    Ok(Operation::ReadCapacity16 { allocation: allocation([cdb[10], cdb[11], cdb[12], cdb[13]]) })
 }
 
 fn report_luns(cdb: &[u8; 16]) -> Operation {

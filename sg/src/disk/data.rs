@@ -29,6 +29,36 @@ impl EmulatedDisk {
         Ok(data.len())
     }
 
+    /// WRITE AND VERIFY: the data goes to stable storage and is read again.
+    pub(super) fn write_and_verify(
+        &self,
+        extent: Extent,
+        compare: bool,
+        data: &[u8],
+    ) -> Result<usize, Sense> {
+        self.write(extent, true, data)?;
+        self.verify(extent, if compare { Against::Data } else { Against::Nothing }, data)
+    }
+
+    /// ORWRITE: bits that are set in the data are set on the medium, all others stay (SBC-4, ORWRITE (16) command).
+    pub(super) fn or_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let mut room = vec![0; CHUNK];
+        let mut at = offset;
+        for set in data.chunks(CHUNK) {
+            let lba = at / BLOCK;
+            let both = room.get_mut(..set.len()).unwrap_or_default();
+            self.medium.read(at, both).map_err(|_| sense::read_failed(lba))?;
+            both.iter_mut().zip(set).for_each(|(stored, set)| *stored |= *set);
+            self.medium.write(at, both).map_err(|error| sense::write_failed(&error, lba))?;
+            at = at.saturating_add(set.len() as u64);
+        }
+        if fua {
+            self.sync(extent.lba)?;
+        }
+        Ok(data.len())
+    }
+
     /// COMPARE AND WRITE: the second half of the data is written if the blocks are the same as the first half. A disk does one
     /// command at a time, so no other comes between.
     pub(super) fn compare_and_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
@@ -76,6 +106,15 @@ impl EmulatedDisk {
             done = done.saturating_add(stored.len() as u64);
         }
         Ok(())
+    }
+
+    /// PRE-FETCH: the system is asked to read the range, and not waited for. The limit is that of a transfer; 0 blocks are all
+    /// up to the end, and of those so much.
+    pub(super) fn pre_fetch(&self, extent: Extent) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let blocks = if extent.blocks == 0 { self.max_transfer_blocks } else { extent.blocks };
+        self.medium.pre_fetch(offset, Extent { blocks, ..extent }.bytes());
+        Ok(0)
     }
 
     /// SYNCHRONIZE CACHE: the range is checked; saved is everything. With IMMED it answers after the work as well, which is

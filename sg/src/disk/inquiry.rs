@@ -101,7 +101,7 @@ impl EmulatedDisk {
         data.extend(0_u16.to_be_bytes()); // optimal granularity: not reported
         data.extend(self.max_transfer_blocks.to_be_bytes()); // maximum
         data.extend(self.max_transfer_blocks.to_be_bytes()); // optimal
-        data.extend(0_u32.to_be_bytes()); // PRE-FETCH: not supported
+        data.extend(self.max_transfer_blocks.to_be_bytes()); // PRE-FETCH
         data.extend(MAX_UNMAP_BLOCKS.to_be_bytes());
         data.extend(MAX_UNMAP_DESCRIPTORS.to_be_bytes());
         data.extend(UNMAP_GRANULARITY.to_be_bytes());

@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, lseek};
 
 use super::{BLOCK, BLOCK_SIZE};
 
@@ -133,6 +135,29 @@ impl Medium {
     /// Waits until what was written is on stable storage. The size never changes, so data is all there is to save.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// Has the system read a range into its cache, if it will.
+    pub(super) fn pre_fetch(&self, offset: u64, len: u64) {
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+            unreachable!("{len} bytes at {offset} of a file")
+        };
+        // A wish: where it cannot be granted, the blocks are read when they are needed.
+        let _ = posix_fadvise(&self.file, offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
+
+    /// The first byte of data from `offset` on, and the hole behind it; `None` when there is none, and only a hole up to the end
+    /// (lseek(2), SEEK_DATA). Where the file system knows no holes all is data.
+    pub(super) fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let seek = |from: u64, whence| {
+            let Ok(from) = i64::try_from(from) else { unreachable!("byte {from} of a file") };
+            lseek(&self.file, from, whence).map(|place| u64::try_from(place).unwrap_or(0))
+        };
+        match seek(offset, Whence::SeekData) {
+            Ok(start) => Ok(Some(start..seek(start, Whence::SeekHole)?)),
+            Err(Errno::ENXIO) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Gives the space of a range back; it reads as zeroes then. `false`, with nothing changed, where the file system

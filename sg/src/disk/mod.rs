@@ -22,7 +22,7 @@ pub use threaded::ThreadedDisk;
 
 use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
 use crate::reactor::{Event, Reactor};
-use crate::scsi::{Cdb, DataDirection, Outcome, Sense};
+use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
 use cdb::{DataPhase, Extent, Operation};
 
 /// Bytes in a logical block of every emulated disk.
@@ -62,8 +62,12 @@ impl EmulatedDisk {
     }
 
     /// Does a command; the number of bytes moved between `data` and the disk, or why it was not done.
-    fn execute(&self, cdb: &Cdb, direction: DataDirection, data: &mut [u8]) -> Result<usize, Sense> {
-        let operation = Operation::decode(cdb)?;
+    fn execute(
+        &self,
+        operation: Operation,
+        direction: DataDirection,
+        data: &mut [u8],
+    ) -> Result<usize, Sense> {
         if operation.writes() && self.medium.is_read_only() {
             return Err(sense::WRITE_PROTECTED);
         }
@@ -90,9 +94,15 @@ impl EmulatedDisk {
             }
             Operation::Read { extent, fua } => self.read(extent, fua, data),
             Operation::Write { extent, fua } => self.write(extent, fua, data),
+            Operation::WriteAndVerify { extent, compare } => self.write_and_verify(extent, compare, data),
+            Operation::OrWrite { extent, fua } => self.or_write(extent, fua, data),
             Operation::CompareAndWrite { extent, fua } => self.compare_and_write(extent, fua, data),
             Operation::Verify { extent, against } => self.verify(extent, against, data),
+            Operation::PreFetch { extent } => self.pre_fetch(extent),
             Operation::SynchronizeCache { extent } => self.synchronize_cache(extent),
+            Operation::GetLbaStatus { lba, allocation } => {
+                Ok(give(&self.lba_status(lba, allocation)?, allocation, data))
+            }
             Operation::Unmap { .. } => self.unmap(data),
             Operation::WriteSame { extent, unmap, .. } => self.write_same(extent, unmap, data),
         }
@@ -141,11 +151,18 @@ impl EmulatedDisk {
         let Command { tag, cdb, direction, mut buffer, .. } = command;
         let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
         let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };
-        let outcome = match self.execute(&cdb, direction, data) {
-            Ok(moved) => {
+        let done = Operation::decode(&cdb)
+            .and_then(|operation| Ok((operation, self.execute(operation, direction, data)?)));
+        let outcome = match done {
+            Ok((operation, moved)) => {
                 let residual = u32::try_from(moved).ok().and_then(|moved| len.checked_sub(moved));
                 let Some(residual) = residual else { unreachable!("{moved} of {len} bytes moved") };
-                Outcome::good(residual)
+                // All of a range fits the page cache, as far as a guest can tell (SBC-4, PRE-FETCH (10) command).
+                let status = match operation {
+                    Operation::PreFetch { .. } => SamStatus::CONDITION_MET,
+                    _ => SamStatus::GOOD,
+                };
+                Outcome { status, ..Outcome::good(residual) }
             }
             Err(sense) => Outcome::check_condition(sense, len),
         };

@@ -1,8 +1,8 @@
-//! Giving blocks back and filling many with one: UNMAP and WRITE SAME.
+//! Giving blocks back, filling many with one, and which take space: UNMAP, WRITE SAME, GET LBA STATUS.
 
 use super::cdb::Extent;
 use super::medium::CHUNK_BLOCKS;
-use super::{EmulatedDisk, sense};
+use super::{BLOCK, EmulatedDisk, sense};
 use crate::scsi::Sense;
 
 /// Blocks of all descriptors of an UNMAP together: 1 GiB, so that no command keeps the worker for long.
@@ -13,6 +13,11 @@ pub(super) const MAX_UNMAP_DESCRIPTORS: u32 = 256;
 pub(super) const UNMAP_GRANULARITY: u32 = 8;
 /// Blocks of a WRITE SAME: 32 MiB, which may all have to be written.
 pub(super) const MAX_WRITE_SAME_BLOCKS: u32 = 1 << 16;
+/// Descriptors in the answer to a GET LBA STATUS.
+const MAX_STATUS_DESCRIPTORS: usize = 64;
+/// Bytes in front of them, and of each.
+const STATUS_HEADER: usize = 8;
+const STATUS_DESCRIPTOR: usize = 16;
 
 impl EmulatedDisk {
     /// UNMAP. The whole list is checked before anything is done. Where the file system knows no holes the blocks stay as
@@ -55,6 +60,47 @@ impl EmulatedDisk {
         };
         filled.map_err(|error| sense::write_failed(&error, extent.lba))?;
         Ok(block.len())
+    }
+
+    /// GET LBA STATUS: from `lba` on, as many descriptors as there is room for, at least one (SBC-4, GET LBA STATUS parameter
+    /// data). RTP is 0, and the completion condition is not told.
+    pub(super) fn lba_status(&self, lba: u64, allocation: usize) -> Result<Vec<u8>, Sense> {
+        self.locate(Extent { lba, blocks: 0 }, 0)?;
+        let room = allocation.saturating_sub(STATUS_HEADER) / STATUS_DESCRIPTOR;
+        let mut descriptors = Vec::new();
+        let mut lba = lba;
+        for _ in 0..room.clamp(1, MAX_STATUS_DESCRIPTORS) {
+            if lba >= self.medium.blocks() {
+                break;
+            }
+            let (extent, deallocated) = self.status_at(lba)?;
+            descriptors.extend(extent.lba.to_be_bytes());
+            descriptors.extend(extent.blocks.to_be_bytes());
+            descriptors.extend([u8::from(deallocated), 0, 0, 0]);
+            lba = lba.saturating_add(extent.blocks.into());
+        }
+        let Ok(len) = u32::try_from(descriptors.len().saturating_add(4)) else {
+            unreachable!("64 descriptors")
+        };
+        let mut data = len.to_be_bytes().to_vec();
+        data.resize(STATUS_HEADER, 0);
+        data.extend(descriptors);
+        Ok(data)
+    }
+
+    /// Blocks from `lba` on that are alike, and whether they are deallocated: those that lie in a hole with every byte.
+    fn status_at(&self, lba: u64) -> Result<(Extent, bool), Sense> {
+        let end = self.medium.blocks();
+        let data = self.medium.next_data(lba.saturating_mul(BLOCK)).map_err(|_| sense::read_failed(lba))?;
+        let (until, deallocated) = match data {
+            None => (end, true),
+            Some(data) if data.start / BLOCK > lba => (data.start / BLOCK, true),
+            Some(data) => (data.end.div_ceil(BLOCK), false),
+        };
+        // The file may have changed between two looks at it, and the field has 32 bits.
+        let blocks = until.min(end).saturating_sub(lba).clamp(1, u32::MAX.into());
+        let Ok(blocks) = u32::try_from(blocks) else { unreachable!("clamped") };
+        Ok((Extent { lba, blocks }, deallocated))
     }
 }
 

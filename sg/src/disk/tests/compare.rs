@@ -1,7 +1,10 @@
 //! Commands that compare what they are given with the medium, and write.
 
 use super::*;
-use medium::failing;
+use medium::{Scratch, failing};
+
+/// WRITE AND VERIFY (10), (12), (16).
+pub(super) const VERIFIED_WRITES: [u8; 3] = [0x2e, 0xae, 0x8e];
 
 const MISCOMPARE: Option<(u8, u8, u8)> = Some((0x0e, 0x1d, 0));
 
@@ -90,6 +93,91 @@ fn the_limit_of_compare_and_write_is_half_a_transfer() {
         if let Some(more) = most.checked_add(1) {
             let data = vec![0; usize::from(more) * 1024];
             assert_eq!(bench.data_out(&compare_and_write(0, 0, more), &data).0, INVALID_FIELD);
+        }
+    }
+}
+
+/// SBC-4, WRITE AND VERIFY (10), (12), (16): BYTCHK is bits 1 and 2, of which only 00b and 01b are defined.
+#[test]
+fn write_and_verify() {
+    for opcode in VERIFIED_WRITES {
+        let mut bench = Bench::ram(600);
+        for flags in [0, 2, 0x10] {
+            let data = pattern(flags ^ opcode, 300);
+            assert_eq!(bench.data_out(&on_blocks(opcode, flags, 200, 300), &data), (GOOD, 0));
+            assert_eq!(bench.blocks(200, 300), data);
+            assert_eq!(bench.blocks(199, 1), [0; 512]);
+            assert_eq!(bench.blocks(500, 1), [0; 512]);
+            assert_eq!(bench.none(&on_blocks(opcode, flags, 0, 0)), GOOD);
+            assert_eq!(bench.data_out(&on_blocks(opcode, flags, 599, 2), &data).0, LBA_OUT_OF_RANGE);
+            assert_eq!(bench.data_out(&on_blocks(opcode, flags, 0, 2), &data[..1023]).0, INVALID_FIELD);
+        }
+        for flags in [4, 6, 0x20, 0xe0] {
+            assert_eq!(bench.data_out(&on_blocks(opcode, flags, 0, 1), &[1; 512]).0, INVALID_FIELD);
+        }
+        let long = vec![0; 1017 * 512];
+        assert_eq!(Bench::ram(2048).data_out(&on_blocks(opcode, 0, 0, 1017), &long).0, INVALID_FIELD);
+    }
+}
+
+/// What was written is not there: /dev/zero takes everything, reads as zeroes, and cannot sync.
+#[test]
+fn write_and_verify_goes_to_stable_storage_first() {
+    for opcode in VERIFIED_WRITES {
+        let mut zero = Bench::of(failing("/dev/zero", 16));
+        assert_eq!(zero.data_out(&on_blocks(opcode, 2, 0, 1), &[1; 512]).0, Some((3, 0x0c, 0)));
+    }
+}
+
+/// SBC-4, ORWRITE (16).
+#[test]
+fn or_write_sets_bits() {
+    let mut bench = Bench::ram(300);
+    let (old, set) = (pattern(1, 200), pattern(0x33, 200));
+    assert_eq!(bench.data_out(&on_blocks(0x2a, 0, 50, 200), &old), (GOOD, 0));
+    assert_eq!(bench.data_out(&on_blocks(0x8b, 0x10, 50, 200), &set), (GOOD, 0));
+    let both: Vec<u8> = old.iter().zip(&set).map(|(old, set)| old | set).collect();
+    assert_ne!(both, old);
+    assert_eq!(bench.blocks(50, 200), both);
+    assert_eq!((bench.blocks(49, 1), bench.blocks(250, 1)), (vec![0; 512], vec![0; 512]));
+    assert_eq!(bench.none(&on_blocks(0x8b, 0, 0, 0)), GOOD);
+    assert_eq!(bench.data_out(&on_blocks(0x8b, 0, 299, 2), &set).0, LBA_OUT_OF_RANGE);
+    assert_eq!(bench.data_out(&on_blocks(0x8b, 0, 0, 2), &set[..1023]).0, INVALID_FIELD);
+    assert_eq!(bench.data_out(&on_blocks(0x8b, 0x20, 0, 1), &set).0, INVALID_FIELD, "ORPROTECT");
+    let long = vec![0; 1017 * 512];
+    assert_eq!(Bench::ram(2048).data_out(&on_blocks(0x8b, 0, 0, 1017), &long).0, INVALID_FIELD);
+
+    let mut zero = Bench::of(failing("/dev/zero", 16));
+    assert_eq!(zero.data_out(&on_blocks(0x8b, 0, 0, 1), &[1; 512]).0, GOOD);
+    assert_eq!(zero.data_out(&on_blocks(0x8b, 8, 0, 1), &[1; 512]).0, Some((3, 0x0c, 0)), "FUA");
+    assert_eq!(
+        Bench::of(failing("/dev/null", 16)).data_out(&on_blocks(0x8b, 0, 7, 1), &[1; 512]).0,
+        Some((3, 0x11, 0))
+    );
+}
+
+/// SBC-4, PRE-FETCH (10) and (16): IMMED is bit 1, and a length of 0 reaches to the end. `Bench::run` looks for CONDITION MET.
+#[test]
+fn pre_fetch() {
+    let file = Scratch::file(&pattern(1, 2000));
+    for medium in [Medium::ram(2000 * 512).unwrap(), Medium::open_file(file.path(), true).unwrap()] {
+        let mut bench = Bench::of(medium);
+        for opcode in [0x34, 0x90] {
+            for (lba, count, sense) in [
+                (0, 1016, GOOD),
+                (0, 0, GOOD),
+                (1999, 1, GOOD),
+                (1999, 0, GOOD),
+                (0, 1017, INVALID_FIELD),
+                (1999, 2, LBA_OUT_OF_RANGE),
+                (2000, 0, LBA_OUT_OF_RANGE),
+            ] {
+                assert_eq!(bench.none(&on_blocks(opcode, 0, lba, count)), sense, "{opcode:#x} {lba} {count}");
+                assert_eq!(bench.none(&on_blocks(opcode, 2, lba, count)), sense, "{opcode:#x} {lba} {count}");
+            }
+            let (outcome, _) =
+                bench.run(Cdb::from_bytes(&on_blocks(opcode, 0, 0, 8)), DataDirection::None, None);
+            assert_eq!(outcome.status.0, 0x04);
         }
     }
 }

@@ -83,6 +83,7 @@ fn block_pages() {
     assert_eq!(limits[4], 1, "WSNZ");
     assert_eq!(limits[5], 255, "maximum COMPARE AND WRITE length");
     assert_eq!((word(8), word(12)), (1016, 1016), "maximum and optimal transfer length");
+    assert_eq!(word(16), 1016, "maximum prefetch length");
     assert_eq!(word(20), 1 << 21, "maximum unmap LBA count");
     assert_eq!(word(24), 256, "maximum unmap descriptors");
     assert_eq!(word(28), 8, "optimal unmap granularity");
@@ -111,7 +112,7 @@ fn capacity() {
     assert_eq!(data[8..12], [0, 0, 2, 0], "block length");
     assert_eq!(data[12..16], [0, 0, 0xc0, 0], "no protection, no larger physical blocks, LBPME, LBPRZ");
     assert_eq!(data[16..], [0; 16]);
-    assert_eq!(bench.data_in(&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32).0, INVALID_FIELD);
+    assert_eq!(bench.data_in(&[0x9e, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32).0, INVALID_FIELD);
 
     let mut large = Bench::ram(0x1_8000_0000);
     assert_eq!(large.answer(&ten, 8), [255, 255, 255, 255, 0, 0, 2, 0], "too many: ask READ CAPACITY (16)");
@@ -157,8 +158,8 @@ fn commands_without_data() {
 #[test]
 fn other_commands_are_refused() {
     let known = [
-        0x00, 0x03, 0x08, 0x0a, 0x12, 0x1a, 0x1b, 0x25, 0x28, 0x2a, 0x2f, 0x35, 0x41, 0x42, 0x5a, 0x88, 0x89,
-        0x8a, 0x8f, 0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa, 0xaf,
+        0x00, 0x03, 0x08, 0x0a, 0x12, 0x1a, 0x1b, 0x25, 0x28, 0x2a, 0x2e, 0x2f, 0x34, 0x35, 0x41, 0x42, 0x5a,
+        0x88, 0x89, 0x8a, 0x8b, 0x8e, 0x8f, 0x90, 0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa, 0xae, 0xaf,
     ];
     let mut bench = Bench::ram(8);
     for opcode in 0..=255 {

@@ -59,7 +59,11 @@ impl Bench {
         assert_eq!(completion.tag, Tag(7));
         assert_eq!(outcome.host, HostStatus::OK);
         assert!(outcome.residual as usize <= data.map_or(0, <[u8]>::len), "{cdb:?}: {outcome:?}");
-        let failed = outcome.status != SamStatus::GOOD;
+        let failed = outcome.status == SamStatus::CHECK_CONDITION;
+        // SBC-4, PRE-FETCH (10) and (16): CONDITION MET is their way of success, and of no other command.
+        let well =
+            if matches!(cdb.opcode(), 0x34 | 0x90) { SamStatus::CONDITION_MET } else { SamStatus::GOOD };
+        assert!(failed || outcome.status == well, "{cdb:?}: {outcome:?}");
         assert_eq!(
             failed,
             outcome.sense.key_asc_ascq().is_some(),
