@@ -38,6 +38,8 @@ pub(super) enum Operation {
     ReadCapacity10,
     ReadCapacity16 { allocation: usize },
     ReportLuns { select: u8, allocation: usize },
+    ReportOpcodes(ReportOpcodes),
+    ReportTaskManagement { extended: bool, allocation: usize },
     Read { extent: Extent, fua: bool },
     Write { extent: Extent, fua: bool },
     WriteAndVerify { extent: Extent, compare: bool },
@@ -59,6 +61,18 @@ pub(super) struct ModeSense {
     pub(super) control: u8,
     pub(super) page: u8,
     pub(super) subpage: u8,
+    pub(super) allocation: usize,
+}
+
+/// REPORT SUPPORTED OPERATION CODES (SPC-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReportOpcodes {
+    /// RCTD.
+    pub(super) timeouts: bool,
+    /// REPORTING OPTIONS: 0 to 3.
+    pub(super) options: u8,
+    pub(super) opcode: u8,
+    pub(super) service_action: u16,
     pub(super) allocation: usize,
 }
 
@@ -96,6 +110,7 @@ impl Operation {
             0x8b => read_or_write(bytes).map(|(extent, fua)| Self::OrWrite { extent, fua }),
             0x9e => service_action_in(bytes),
             0xa0 => Ok(report_luns(bytes)),
+            0xa3 => maintenance_in(bytes),
             _ => Err(sense::INVALID_OPCODE),
         }
     }
@@ -113,6 +128,8 @@ impl Operation {
             | Self::ReadCapacity16 { .. }
             | Self::GetLbaStatus { .. }
             | Self::ReportLuns { .. }
+            | Self::ReportOpcodes(_)
+            | Self::ReportTaskManagement { .. }
             | Self::Read { .. } => DataPhase::In,
             Self::Write { extent, .. }
             | Self::WriteAndVerify { extent, .. }
@@ -279,6 +296,24 @@ fn service_action_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
 
 fn report_luns(cdb: &[u8; 16]) -> Operation {
     Operation::ReportLuns { select: cdb[2], allocation: allocation([cdb[6], cdb[7], cdb[8], cdb[9]]) }
+}
+
+/// MAINTENANCE IN: REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5). Reporting options
+/// above 3 are reserved.
+fn maintenance_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let allocation = allocation([cdb[6], cdb[7], cdb[8], cdb[9]]);
+    let (upper, options) = (cdb[2] & 0x80 != 0, cdb[2] & 0x07);
+    match (cdb[1] & 0x1f, options) {
+        (0x0c, 0..=3) => Ok(Operation::ReportOpcodes(ReportOpcodes {
+            timeouts: upper,
+            options,
+            opcode: cdb[3],
+            service_action: u16::from_be_bytes([cdb[4], cdb[5]]),
+            allocation,
+        })),
+        (0x0d, _) => Ok(Operation::ReportTaskManagement { extended: upper, allocation }),
+        _ => Err(sense::INVALID_FIELD_IN_CDB),
+    }
 }
 
 fn allocation(field: [u8; 4]) -> usize {

@@ -1,7 +1,7 @@
 //! Emulated disks: SCSI commands answered from a file or from memory.
 //!
 //! A CDB becomes an `Operation` without looking at anything else (cdb.rs); then it is done: parameter data (inquiry.rs,
-//! mode.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
+//! mode.rs, opcodes.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
 //! SBC-4; clauses of SBC-4 moved between its drafts, so its commands and pages are cited by name.
 
 mod cdb;
@@ -10,6 +10,7 @@ mod identity;
 mod inquiry;
 mod medium;
 mod mode;
+mod opcodes;
 mod provisioning;
 mod sense;
 #[cfg(test)]
@@ -91,6 +92,10 @@ impl EmulatedDisk {
             }
             Operation::ReportLuns { select, allocation } => {
                 Ok(give(&inquiry::report_luns(select)?, allocation, data))
+            }
+            Operation::ReportOpcodes(asked) => Ok(give(&opcodes::report(asked)?, asked.allocation, data)),
+            Operation::ReportTaskManagement { extended, allocation } => {
+                Ok(give(&opcodes::task_management(extended), allocation, data))
             }
             Operation::Read { extent, fua } => self.read(extent, fua, data),
             Operation::Write { extent, fua } => self.write(extent, fua, data),

@@ -6,6 +6,7 @@ mod data;
 mod inquiry;
 mod medium;
 mod mode;
+mod opcodes;
 mod provisioning;
 mod random;
 
