@@ -34,6 +34,7 @@ pub(super) enum Operation {
     RequestSense { descriptor: bool, allocation: usize },
     Inquiry { vpd: bool, page: u8, allocation: usize },
     ModeSense(ModeSense),
+    ModeSelect { ten: bool, list_len: u16 },
     StartStopUnit { stop: bool },
     ReadCapacity10,
     ReadCapacity16 { allocation: usize },
@@ -97,6 +98,7 @@ impl Operation {
                 read_or_write(bytes).map(|(extent, fua)| Self::Write { extent, fua })
             }
             0x12 => inquiry(bytes),
+            0x15 | 0x55 => mode_select(bytes),
             0x1a | 0x5a => Ok(Self::ModeSense(mode_sense(bytes))),
             0x1b => start_stop_unit(bytes),
             0x25 => Ok(Self::ReadCapacity10),
@@ -143,9 +145,23 @@ impl Operation {
                 Against::Data => DataPhase::Out { bytes: extent.bytes() },
                 Against::OneBlock => DataPhase::Out { bytes: extent.bytes().min(BLOCK) },
             },
-            Self::Unmap { list_len } => DataPhase::Out { bytes: u64::from(list_len) },
+            Self::ModeSelect { list_len, .. } | Self::Unmap { list_len } => {
+                DataPhase::Out { bytes: u64::from(list_len) }
+            }
             Self::WriteSame { no_data: true, .. } => DataPhase::None,
             Self::WriteSame { .. } => DataPhase::Out { bytes: BLOCK },
+        }
+    }
+
+    /// The first block of its range, for the sense data of a failure that comes behind it; 0 without a range.
+    pub(super) fn lba(self) -> u64 {
+        match self {
+            Self::Write { extent, .. }
+            | Self::WriteAndVerify { extent, .. }
+            | Self::OrWrite { extent, .. }
+            | Self::CompareAndWrite { extent, .. }
+            | Self::WriteSame { extent, .. } => extent.lba,
+            _ => 0,
         }
     }
 
@@ -282,6 +298,17 @@ fn mode_sense(cdb: &[u8; 16]) -> ModeSense {
         subpage: cdb[3],
         allocation: if ten { u16::from_be_bytes([cdb[7], cdb[8]]).into() } else { cdb[4].into() },
     }
+}
+
+/// PF is needed, since there are pages behind the header; SP and RTD are refused, since nothing is saved (SPC-5, MODE SELECT (6)
+/// command).
+fn mode_select(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    if cdb[1] & 0x13 != 0x10 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    let ten = cdb[0] == 0x55;
+    let list_len = if ten { u16::from_be_bytes([cdb[7], cdb[8]]) } else { cdb[4].into() };
+    Ok(Operation::ModeSelect { ten, list_len })
 }
 
 /// SERVICE ACTION IN (16): READ CAPACITY (16), and GET LBA STATUS (16) with the report type "all" (SBC-4).

@@ -47,6 +47,8 @@ pub struct EmulatedDisk {
     medium: Medium,
     identity: DiskIdentity,
     max_transfer_blocks: u32,
+    /// WCE. Without it every command that writes ends with a sync.
+    write_cache: bool,
 }
 
 impl EmulatedDisk {
@@ -59,12 +61,12 @@ impl EmulatedDisk {
     #[must_use]
     pub fn new(medium: Medium, identity: DiskIdentity, max_transfer_blocks: u32) -> Self {
         assert_ne!(max_transfer_blocks, 0, "a disk that transfers nothing");
-        Self { medium, identity, max_transfer_blocks }
+        Self { medium, identity, max_transfer_blocks, write_cache: true }
     }
 
     /// Does a command; the number of bytes moved between `data` and the disk, or why it was not done.
     fn execute(
-        &self,
+        &mut self,
         operation: Operation,
         direction: DataDirection,
         data: &mut [u8],
@@ -73,6 +75,15 @@ impl EmulatedDisk {
             return Err(sense::WRITE_PROTECTED);
         }
         let data = agreed(operation.data_phase(), direction, data)?;
+        let moved = self.carry_out(operation, data)?;
+        if operation.writes() && !self.write_cache {
+            self.sync(operation.lba())?;
+        }
+        Ok(moved)
+    }
+
+    /// The same, when it is allowed and its data is there.
+    fn carry_out(&mut self, operation: Operation, data: &mut [u8]) -> Result<usize, Sense> {
         match operation {
             Operation::TestUnitReady => Ok(0),
             Operation::RequestSense { descriptor, allocation } => {
@@ -83,6 +94,7 @@ impl EmulatedDisk {
             }
             Operation::Inquiry { page, allocation, .. } => Ok(give(&self.vpd_page(page)?, allocation, data)),
             Operation::ModeSense(asked) => Ok(give(&self.mode_sense(asked)?, asked.allocation, data)),
+            Operation::ModeSelect { ten, .. } => self.mode_select(ten, data),
             Operation::StartStopUnit { stop } => self.start_stop(stop),
             Operation::ReadCapacity10 => {
                 Ok(give(&inquiry::capacity_10(self.medium.blocks()), usize::MAX, data))
@@ -152,7 +164,7 @@ fn give(answer: &[u8], allocation: usize, data: &mut [u8]) -> usize {
 
 impl EmulatedDisk {
     /// Does a command from beginning to end.
-    fn perform(&self, command: Command) -> Completion {
+    fn perform(&mut self, command: Command) -> Completion {
         let Command { tag, cdb, direction, mut buffer, .. } = command;
         let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
         let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };

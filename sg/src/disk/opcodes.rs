@@ -29,6 +29,7 @@ const TABLE: &[Known] = &[
     command(&[0x08, 0x1f, 255, 255, 255, 0]),                // READ (6)
     command(&[0x0a, 0x1f, 255, 255, 255, 0]),                // WRITE (6)
     command(&[0x12, 1, 255, 255, 255, 0]),                   // INQUIRY
+    command(&[0x15, 0x10, 0, 0, 255, 0]),                    // MODE SELECT (6)
     command(&[0x1a, 8, 255, 255, 255, 0]),                   // MODE SENSE (6)
     command(&[0x1b, 0, 0, 0, 1, 0]),                         // START STOP UNIT
     command(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]),             // READ CAPACITY (10)
@@ -40,6 +41,7 @@ const TABLE: &[Known] = &[
     command(&[0x35, 0, 255, 255, 255, 255, 0, 255, 255, 0]), // SYNCHRONIZE CACHE (10)
     command(&[0x41, 8, 255, 255, 255, 255, 0, 255, 255, 0]), // WRITE SAME (10)
     command(&[0x42, 0, 0, 0, 0, 0, 0, 255, 255, 0]),         // UNMAP
+    command(&[0x55, 0x10, 0, 0, 0, 0, 0, 255, 255, 0]),      // MODE SELECT (10)
     command(&[0x5a, 8, 255, 255, 0, 0, 0, 255, 255, 0]),     // MODE SENSE (10)
     command(&[0x88, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // READ (16)
     command(&[0x89, 8, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0, 0]), // COMPARE AND WRITE

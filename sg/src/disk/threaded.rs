@@ -45,11 +45,11 @@ impl ThreadedDisk {
     /// # Errors
     ///
     /// When there is no descriptor or no thread left.
-    pub fn start(disk: EmulatedDisk) -> io::Result<Self> {
+    pub fn start(mut disk: EmulatedDisk) -> io::Result<Self> {
         Self::with(move |command| disk.perform(command))
     }
 
-    fn with(perform: impl Fn(Command) -> Completion + Send + 'static) -> io::Result<Self> {
+    fn with(mut perform: impl FnMut(Command) -> Completion + Send + 'static) -> io::Result<Self> {
         let (commands, to_do) = bounded(QUEUE);
         let (report, finished) = bounded(QUEUE);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;

@@ -10,12 +10,14 @@ fn rsoc(options: u8, opcode: u8, service_action: u16) -> [u8; 12] {
     [0xa3, 0x0c, options, opcode, high, low, 0, 0, 16, 0, 0, 0]
 }
 
-/// A command with nothing in it but what it cannot be without: EVPD for a page code.
+/// A command with nothing in it but what it cannot be without: EVPD for a page code, PF for a page.
 fn plain(opcode: u8, service_action: u8) -> [u8; 16] {
     let mut cdb = [0; 16];
     (cdb[0], cdb[1]) = (opcode, service_action);
-    if opcode == 0x12 {
-        cdb[1] = 0x01;
+    match opcode {
+        0x12 => cdb[1] = 0x01,
+        0x15 | 0x55 => cdb[1] = 0x10,
+        _ => {}
     }
     cdb
 }
