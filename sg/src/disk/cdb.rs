@@ -35,6 +35,7 @@ pub(super) enum Operation {
     Inquiry { vpd: bool, page: u8, allocation: usize },
     ModeSense(ModeSense),
     ModeSelect { ten: bool, list_len: u16 },
+    LogSense { page: u8, subpage: u8, allocation: usize },
     StartStopUnit { stop: bool },
     ReadCapacity10,
     ReadCapacity16 { allocation: usize },
@@ -110,6 +111,7 @@ impl Operation {
             0x42 => unmap(bytes),
             0x89 => compare_and_write(bytes),
             0x8b => read_or_write(bytes).map(|(extent, fua)| Self::OrWrite { extent, fua }),
+            0x4d => log_sense(bytes),
             0x9e => service_action_in(bytes),
             0xa0 => Ok(report_luns(bytes)),
             0xa3 => maintenance_in(bytes),
@@ -126,6 +128,7 @@ impl Operation {
             Self::RequestSense { .. }
             | Self::Inquiry { .. }
             | Self::ModeSense(_)
+            | Self::LogSense { .. }
             | Self::ReadCapacity10
             | Self::ReadCapacity16 { .. }
             | Self::GetLbaStatus { .. }
@@ -309,6 +312,15 @@ fn mode_select(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     let ten = cdb[0] == 0x55;
     let list_len = if ten { u16::from_be_bytes([cdb[7], cdb[8]]) } else { cdb[4].into() };
     Ok(Operation::ModeSelect { ten, list_len })
+}
+
+/// SP is refused, since nothing is saved, and a parameter pointer, since there are no parameters (SPC-5, LOG SENSE command).
+fn log_sense(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    if cdb[1] & 0x01 != 0 || cdb[5] != 0 || cdb[6] != 0 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    let allocation = u16::from_be_bytes([cdb[7], cdb[8]]).into();
+    Ok(Operation::LogSense { page: cdb[2] & 0x3f, subpage: cdb[3], allocation })
 }
 
 /// SERVICE ACTION IN (16): READ CAPACITY (16), and GET LBA STATUS (16) with the report type "all" (SBC-4).

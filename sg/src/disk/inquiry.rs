@@ -1,4 +1,4 @@
-//! What the disk says about itself: INQUIRY, capacity, LUNs, sense.
+//! What the disk says about itself: INQUIRY, capacity, LUNs, sense, logs.
 
 use super::provisioning::{
     MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS, UNMAP_GRANULARITY,
@@ -59,6 +59,18 @@ pub(super) fn report_luns(select: u8) -> Result<Vec<u8>, Sense> {
     match select {
         0x00 | 0x02 => Ok(vec![0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         0x01 => Ok(vec![0; 8]),
+        _ => Err(sense::INVALID_FIELD_IN_CDB),
+    }
+}
+
+/// The lists of log pages, without and with subpages, which are all there is (SPC-5, Supported Log Pages and Supported Log
+/// Pages and Subpages log pages). Nothing is counted; what a file occupies would be told in threshold sets (SBC-4, Logical
+/// Block Provisioning log page), and this disk has no thresholds.
+pub(super) fn log_page(page: u8, subpage: u8) -> Result<Vec<u8>, Sense> {
+    match (page, subpage) {
+        (0x00, 0x00) => Ok(vec![0x00, 0x00, 0, 1, 0x00]),
+        // SPF is bit 6.
+        (0x00, 0xff) => Ok(vec![0x40, 0xff, 0, 4, 0x00, 0x00, 0x00, 0xff]),
         _ => Err(sense::INVALID_FIELD_IN_CDB),
     }
 }

@@ -95,6 +95,9 @@ impl EmulatedDisk {
             Operation::Inquiry { page, allocation, .. } => Ok(give(&self.vpd_page(page)?, allocation, data)),
             Operation::ModeSense(asked) => Ok(give(&self.mode_sense(asked)?, asked.allocation, data)),
             Operation::ModeSelect { ten, .. } => self.mode_select(ten, data),
+            Operation::LogSense { page, subpage, allocation } => {
+                Ok(give(&inquiry::log_page(page, subpage)?, allocation, data))
+            }
             Operation::StartStopUnit { stop } => self.start_stop(stop),
             Operation::ReadCapacity10 => {
                 Ok(give(&inquiry::capacity_10(self.medium.blocks()), usize::MAX, data))
