@@ -4,6 +4,7 @@ use std::fmt;
 
 use pvscsi_sg::Groups;
 use pvscsi_sg::commands::UnknownGroup;
+use pvscsi_sg::disk::BlockSize;
 
 /// Options of a device. In a configuration they stand behind the address; in xenstore, all but `feature-host`, in the node
 /// `options` of the device.
@@ -17,6 +18,8 @@ pub struct Options {
     pub shared: bool,
     /// `allow=GROUP+…`: commands that are refused without it, and without `feature-host`.
     pub allow: Groups,
+    /// `block-size=BYTES`: of an emulated disk's blocks, which are of 512 bytes without it.
+    pub block_size: Option<BlockSize>,
 }
 
 /// Why words are no options.
@@ -24,12 +27,16 @@ pub struct Options {
 pub enum OptionError {
     /// No such option.
     #[error(
-        "option {0:?} is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), backend=DOMAIN"
+        "option {0:?} is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), \
+         block-size=512 or 4096, backend=DOMAIN"
     )]
     Unknown(String),
     /// `allow=` of something else.
     #[error("allow=: {0}")]
     Group(#[from] UnknownGroup),
+    /// `block-size=` of something else.
+    #[error("block-size={0}: blocks have 512 or 4096 bytes")]
+    BlockSize(String),
     /// The same twice.
     #[error("option {0} is there twice")]
     Twice(String),
@@ -49,6 +56,14 @@ impl Options {
                     return Err(OptionError::Twice("allow".into()));
                 }
                 options.allow = groups.trim().parse()?;
+                continue;
+            }
+            if let Some(text) = word.strip_prefix("block-size=") {
+                if options.block_size.is_some() {
+                    return Err(OptionError::Twice("block-size".into()));
+                }
+                let size = BlockSize::ALL.into_iter().find(|size| size.to_string() == text.trim());
+                options.block_size = Some(size.ok_or_else(|| OptionError::BlockSize(text.trim().into()))?);
                 continue;
             }
             let option = match word {
@@ -85,8 +100,10 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [(self.feature_host, "feature-host"), (self.read_only, "ro"), (self.shared, "shared")];
         let allow = (!self.allow.is_empty()).then(|| format!("allow={}", self.allow));
+        let block_size = self.block_size.map(|size| format!("block-size={size}"));
+        let values = allow.as_deref().into_iter().chain(block_size.as_deref());
         let words: Vec<&str> =
-            all.iter().filter(|(set, _)| *set).map(|(_, word)| *word).chain(allow.as_deref()).collect();
+            all.iter().filter(|(set, _)| *set).map(|(_, word)| *word).chain(values).collect();
         f.write_str(&words.join(","))
     }
 }
@@ -105,6 +122,8 @@ mod tests {
             "feature-host",
             "feature-host,ro,shared",
             "ro,allow=firmware+ata",
+            "block-size=4096",
+            "shared,allow=ata,block-size=512",
         ] {
             assert_eq!(Options::from_node(text).unwrap().to_string(), text);
         }
@@ -118,6 +137,14 @@ mod tests {
             assert!(matches!(unknown, OptionError::Unknown(_)), "{text:?}: {unknown}");
         }
         assert_eq!(Options::from_node("ro,shared,ro"), Err(OptionError::Twice("ro".into())));
+        assert_eq!(
+            Options::from_node("block-size=512,block-size=4096"),
+            Err(OptionError::Twice("block-size".into()))
+        );
+        for text in ["", "0", "520", "4k", "04096", "+512"] {
+            let error = Options::from_node(&format!("block-size={text}")).unwrap_err();
+            assert_eq!(error.to_string(), format!("block-size={text}: blocks have 512 or 4096 bytes"));
+        }
         assert_eq!(Options::from_node("allow=ata,allow=all"), Err(OptionError::Twice("allow".into())));
         let group = Options::from_node("allow=everything").unwrap_err().to_string();
         assert!(

@@ -1,6 +1,6 @@
 //! What a CDB asks of a disk. Pure: no device, no data, no I/O.
 
-use super::{BLOCK, sense};
+use super::{BlockSize, sense};
 use crate::scsi::{Cdb, Sense};
 
 /// Blocks in a row.
@@ -11,8 +11,8 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn bytes(self) -> u64 {
-        u64::from(self.blocks).saturating_mul(BLOCK)
+    pub(super) fn bytes(self, block: BlockSize) -> u64 {
+        block.bytes_of(self.blocks.into())
     }
 }
 
@@ -119,7 +119,7 @@ impl Operation {
         }
     }
 
-    pub(super) fn data_phase(self) -> DataPhase {
+    pub(super) fn data_phase(self, block: BlockSize) -> DataPhase {
         match self {
             Self::TestUnitReady
             | Self::StartStopUnit { .. }
@@ -138,21 +138,21 @@ impl Operation {
             | Self::Read { .. } => DataPhase::In,
             Self::Write { extent, .. }
             | Self::WriteAndVerify { extent, .. }
-            | Self::OrWrite { extent, .. } => DataPhase::Out { bytes: extent.bytes() },
+            | Self::OrWrite { extent, .. } => DataPhase::Out { bytes: extent.bytes(block) },
             // What the blocks have to be, and behind it what they become.
             Self::CompareAndWrite { extent, .. } => {
-                DataPhase::Out { bytes: extent.bytes().saturating_mul(2) }
+                DataPhase::Out { bytes: extent.bytes(block).saturating_mul(2) }
             }
             Self::Verify { extent, against } => match against {
                 Against::Nothing => DataPhase::None,
-                Against::Data => DataPhase::Out { bytes: extent.bytes() },
-                Against::OneBlock => DataPhase::Out { bytes: extent.bytes().min(BLOCK) },
+                Against::Data => DataPhase::Out { bytes: extent.bytes(block) },
+                Against::OneBlock => DataPhase::Out { bytes: extent.bytes(block).min(block.bytes().into()) },
             },
             Self::ModeSelect { list_len, .. } | Self::Unmap { list_len } => {
                 DataPhase::Out { bytes: u64::from(list_len) }
             }
             Self::WriteSame { no_data: true, .. } => DataPhase::None,
-            Self::WriteSame { .. } => DataPhase::Out { bytes: BLOCK },
+            Self::WriteSame { .. } => DataPhase::Out { bytes: block.bytes().into() },
         }
     }
 

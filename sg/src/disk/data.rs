@@ -2,7 +2,7 @@
 
 use super::cdb::{Against, Extent};
 use super::medium::CHUNK;
-use super::{BLOCK, EmulatedDisk, sense};
+use super::{EmulatedDisk, sense};
 use crate::scsi::Sense;
 
 impl EmulatedDisk {
@@ -13,7 +13,7 @@ impl EmulatedDisk {
         if fua {
             self.sync(extent.lba)?;
         }
-        let len = usize::try_from(extent.bytes()).unwrap_or(usize::MAX).min(data.len());
+        let len = usize::try_from(extent.bytes(self.block())).unwrap_or(usize::MAX).min(data.len());
         let wanted = data.get_mut(..len).unwrap_or_default();
         self.medium.read(offset, wanted).map_err(|_| sense::read_failed(extent.lba))?;
         Ok(len)
@@ -46,7 +46,7 @@ impl EmulatedDisk {
         let mut room = vec![0; CHUNK];
         let mut at = offset;
         for set in data.chunks(CHUNK) {
-            let lba = at / BLOCK;
+            let lba = self.block().blocks_in(at);
             let both = room.get_mut(..set.len()).unwrap_or_default();
             self.medium.read(at, both).map_err(|_| sense::read_failed(lba))?;
             both.iter_mut().zip(set).for_each(|(stored, set)| *stored |= *set);
@@ -87,12 +87,12 @@ impl EmulatedDisk {
     fn compare(&self, offset: u64, extent: Extent, against: Against, data: &[u8]) -> Result<(), Sense> {
         let mut room = vec![0; CHUNK];
         let mut done = 0_u64;
-        while done < extent.bytes() {
-            let left = usize::try_from(extent.bytes().saturating_sub(done)).unwrap_or(usize::MAX);
+        while done < extent.bytes(self.block()) {
+            let left = usize::try_from(extent.bytes(self.block()).saturating_sub(done)).unwrap_or(usize::MAX);
             let stored = room.get_mut(..left.min(CHUNK)).unwrap_or_default();
             self.medium
                 .read(offset.saturating_add(done), stored)
-                .map_err(|_| sense::read_failed(extent.lba.saturating_add(done / BLOCK)))?;
+                .map_err(|_| sense::read_failed(extent.lba.saturating_add(self.block().blocks_in(done))))?;
             let differs = match against {
                 Against::Nothing => None,
                 Against::Data => {
@@ -113,7 +113,7 @@ impl EmulatedDisk {
     pub(super) fn pre_fetch(&self, extent: Extent) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_transfer_blocks)?;
         let blocks = if extent.blocks == 0 { self.max_transfer_blocks } else { extent.blocks };
-        self.medium.pre_fetch(offset, Extent { blocks, ..extent }.bytes());
+        self.medium.pre_fetch(offset, Extent { blocks, ..extent }.bytes(self.block()));
         Ok(0)
     }
 

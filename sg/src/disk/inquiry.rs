@@ -1,9 +1,7 @@
 //! What the disk says about itself: INQUIRY, capacity, LUNs, sense, logs.
 
-use super::provisioning::{
-    MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS, UNMAP_GRANULARITY,
-};
-use super::{BLOCK_SIZE, DEVICE_TYPE, EmulatedDisk, sense};
+use super::provisioning::MAX_UNMAP_DESCRIPTORS;
+use super::{DEVICE_TYPE, EmulatedDisk, Medium, sense};
 use crate::scsi::Sense;
 
 const VENDOR: &[u8; 8] = b"XEN     ";
@@ -39,15 +37,15 @@ pub(super) fn request_sense(descriptor: bool) -> Vec<u8> {
 }
 
 /// The last LBA, and the block size; FFFFFFFFh sends the guest to READ CAPACITY (16) (SBC-4, READ CAPACITY (10)).
-pub(super) fn capacity_10(blocks: u64) -> Vec<u8> {
-    let last = u32::try_from(blocks.saturating_sub(1)).unwrap_or(u32::MAX);
-    [last.to_be_bytes(), BLOCK_SIZE.to_be_bytes()].concat()
+pub(super) fn capacity_10(medium: &Medium) -> Vec<u8> {
+    let last = u32::try_from(medium.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
+    [last.to_be_bytes(), medium.block_size().bytes().to_be_bytes()].concat()
 }
 
 /// The same for any size, with LBPME and LBPRZ: a thin disk whose unmapped blocks read as zeroes (SBC-4, READ CAPACITY (16)).
-pub(super) fn capacity_16(blocks: u64) -> Vec<u8> {
-    let mut data = blocks.saturating_sub(1).to_be_bytes().to_vec();
-    data.extend(BLOCK_SIZE.to_be_bytes());
+pub(super) fn capacity_16(medium: &Medium) -> Vec<u8> {
+    let mut data = medium.blocks().saturating_sub(1).to_be_bytes().to_vec();
+    data.extend(medium.block_size().bytes().to_be_bytes());
     data.extend([0x00, 0x00, 0xc0, 0x00]);
     data.resize(32, 0);
     data
@@ -114,11 +112,11 @@ impl EmulatedDisk {
         data.extend(self.max_transfer_blocks.to_be_bytes()); // maximum
         data.extend(self.max_transfer_blocks.to_be_bytes()); // optimal
         data.extend(self.max_transfer_blocks.to_be_bytes()); // PRE-FETCH
-        data.extend(MAX_UNMAP_BLOCKS.to_be_bytes());
+        data.extend(self.max_unmap_blocks().to_be_bytes());
         data.extend(MAX_UNMAP_DESCRIPTORS.to_be_bytes());
-        data.extend(UNMAP_GRANULARITY.to_be_bytes());
+        data.extend(self.unmap_granularity().to_be_bytes());
         data.extend(0x8000_0000_u32.to_be_bytes()); // UGAVALID, alignment 0
-        data.extend(u64::from(MAX_WRITE_SAME_BLOCKS).to_be_bytes());
+        data.extend(u64::from(self.max_write_same_blocks()).to_be_bytes());
         data.resize(60, 0);
         data
     }

@@ -11,11 +11,10 @@ use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Whence, lseek};
 
-use super::{BLOCK, BLOCK_SIZE};
+use super::BlockSize;
 
 /// Bytes written or compared at once where a command covers more than its own data.
-pub(super) const CHUNK: usize = CHUNK_BLOCKS * BLOCK_SIZE as usize;
-pub(super) const CHUNK_BLOCKS: usize = 128;
+pub(super) const CHUNK: usize = 64 * 1024;
 
 static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
@@ -34,8 +33,13 @@ pub enum MediumError {
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// No blocks, or a part of a block at the end.
-    #[error("a size of {0} bytes is not a positive multiple of {BLOCK_SIZE}")]
-    Size(u64),
+    #[error("a size of {bytes} bytes is not a positive multiple of {block}")]
+    Size {
+        /// The size.
+        bytes: u64,
+        /// What it should be a multiple of.
+        block: BlockSize,
+    },
     /// The system gives no memory file of that size.
     #[error("cannot make a medium of {bytes} bytes in memory: {source}")]
     Memory {
@@ -51,16 +55,17 @@ pub enum MediumError {
 pub struct Medium {
     file: File,
     bytes: u64,
+    block: BlockSize,
     read_only: bool,
 }
 
 impl Medium {
-    /// A medium in memory, all zeroes and gone when dropped. Blocks that were never written take no memory.
+    /// A medium in memory, all zeroes and gone when dropped, with blocks of 512 bytes. Blocks that were never written take no
+    /// memory.
     ///
     /// # Errors
     ///
-    /// [`MediumError::Size`] when `bytes` is 0 or no multiple of [`BLOCK_SIZE`]; [`MediumError::Memory`] when the system
-    /// refuses.
+    /// [`MediumError::Size`] when `bytes` is 0 or no multiple of 512; [`MediumError::Memory`] when the system refuses.
     pub fn ram(bytes: u64) -> Result<Self, MediumError> {
         let refused = |source| MediumError::Memory { bytes, source };
         let memory =
@@ -70,12 +75,12 @@ impl Medium {
         Self::over(file, bytes, false)
     }
 
-    /// A regular file. With `read_only` it is opened for reading only, and the disk says that it is write-protected.
+    /// A regular file, with blocks of 512 bytes. With `read_only` it is opened for reading only, and the disk says that it is write-protected.
     ///
     /// # Errors
     ///
     /// [`MediumError::Open`] with the system's reason, [`MediumError::NotAFile`], and [`MediumError::Size`] for an empty
-    /// file and for one whose size is no multiple of [`BLOCK_SIZE`].
+    /// file and for one whose size is no multiple of 512.
     pub fn open_file(path: &Path, read_only: bool) -> Result<Self, MediumError> {
         let failed = |source| MediumError::Open { path: path.to_owned(), source };
         // Without O_NONBLOCK the opening of a pipe would wait for its other end.
@@ -93,16 +98,31 @@ impl Medium {
     }
 
     pub(super) fn over(file: File, bytes: u64, read_only: bool) -> Result<Self, MediumError> {
-        if bytes == 0 || !bytes.is_multiple_of(BLOCK) {
-            return Err(MediumError::Size(bytes));
-        }
-        Ok(Self { file, bytes, read_only })
+        Self { file, bytes, block: BlockSize::B512, read_only }.with_block_size(BlockSize::B512)
     }
 
-    /// Number of blocks of [`BLOCK_SIZE`] bytes; at least 1.
+    /// The same bytes in blocks of another size.
+    ///
+    /// # Errors
+    ///
+    /// [`MediumError::Size`] when a part of a block would be left over.
+    pub fn with_block_size(self, block: BlockSize) -> Result<Self, MediumError> {
+        if self.bytes == 0 || !self.bytes.is_multiple_of(block.bytes().into()) {
+            return Err(MediumError::Size { bytes: self.bytes, block });
+        }
+        Ok(Self { block, ..self })
+    }
+
+    /// Bytes in a block.
+    #[must_use]
+    pub fn block_size(&self) -> BlockSize {
+        self.block
+    }
+
+    /// Number of blocks; at least 1.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        self.bytes / BLOCK
+        self.block.blocks_in(self.bytes)
     }
 
     /// Whether it was opened for reading only.

@@ -4,6 +4,7 @@
 //! mode.rs, opcodes.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
 //! SBC-4; clauses of SBC-4 moved between its drafts, so its commands and pages are cited by name.
 
+mod block_size;
 mod cdb;
 mod data;
 mod identity;
@@ -17,6 +18,7 @@ mod sense;
 mod tests;
 mod threaded;
 
+pub use block_size::BlockSize;
 pub use identity::DiskIdentity;
 pub use medium::{Medium, MediumError};
 pub use threaded::ThreadedDisk;
@@ -26,15 +28,9 @@ use crate::reactor::{Event, Reactor};
 use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
 use cdb::{DataPhase, Extent, Operation};
 
-/// Bytes in a logical block of every emulated disk.
-pub const BLOCK_SIZE: u32 = 512;
-
-/// The same as a number of bytes in a file.
-const BLOCK: u64 = BLOCK_SIZE as u64;
-
-/// Blocks in the largest transfer a guest can ask for: 508 KiB, what 128 segments of a page (feature-sg-grant) carry when
-/// the first one starts inside its page.
-pub const DEFAULT_MAX_TRANSFER_BLOCKS: u32 = 1016;
+/// Bytes in the largest transfer a guest can ask for: what 128 segments of a page (feature-sg-grant) carry when the first one
+/// starts inside its page.
+pub const DEFAULT_MAX_TRANSFER: u32 = 508 * 1024;
 
 /// Peripheral device type of a direct access block device (SPC-5, 6.7.2).
 const DEVICE_TYPE: u8 = 0x00;
@@ -52,14 +48,15 @@ pub struct EmulatedDisk {
 }
 
 impl EmulatedDisk {
-    /// Makes a disk. `max_transfer_blocks` is told to the guest (VPD page B0h), and READ, WRITE and VERIFY of more blocks
-    /// are refused with INVALID FIELD IN CDB (SBC-4, Block Limits VPD page).
+    /// Makes a disk. `max_transfer` is a number of bytes, which is told to the guest as blocks (VPD page B0h); READ, WRITE and
+    /// VERIFY of more are refused with INVALID FIELD IN CDB (SBC-4, Block Limits VPD page).
     ///
     /// # Panics
     ///
-    /// When `max_transfer_blocks` is 0, which would mean that there is no limit.
+    /// When `max_transfer` is less than a block: 0 blocks would mean that there is no limit.
     #[must_use]
-    pub fn new(medium: Medium, identity: DiskIdentity, max_transfer_blocks: u32) -> Self {
+    pub fn new(medium: Medium, identity: DiskIdentity, max_transfer: u32) -> Self {
+        let max_transfer_blocks = medium.block_size().blocks_of(max_transfer);
         assert_ne!(max_transfer_blocks, 0, "a disk that transfers nothing");
         Self { medium, identity, max_transfer_blocks, write_cache: true }
     }
@@ -74,7 +71,7 @@ impl EmulatedDisk {
         if operation.writes() && self.medium.is_read_only() {
             return Err(sense::WRITE_PROTECTED);
         }
-        let data = agreed(operation.data_phase(), direction, data)?;
+        let data = agreed(operation.data_phase(self.block()), direction, data)?;
         let moved = self.carry_out(operation, data)?;
         if operation.writes() && !self.write_cache {
             self.sync(operation.lba())?;
@@ -99,11 +96,9 @@ impl EmulatedDisk {
                 Ok(give(&inquiry::log_page(page, subpage)?, allocation, data))
             }
             Operation::StartStopUnit { stop } => self.start_stop(stop),
-            Operation::ReadCapacity10 => {
-                Ok(give(&inquiry::capacity_10(self.medium.blocks()), usize::MAX, data))
-            }
+            Operation::ReadCapacity10 => Ok(give(&inquiry::capacity_10(&self.medium), usize::MAX, data)),
             Operation::ReadCapacity16 { allocation } => {
-                Ok(give(&inquiry::capacity_16(self.medium.blocks()), allocation, data))
+                Ok(give(&inquiry::capacity_16(&self.medium), allocation, data))
             }
             Operation::ReportLuns { select, allocation } => {
                 Ok(give(&inquiry::report_luns(select)?, allocation, data))
@@ -128,6 +123,10 @@ impl EmulatedDisk {
         }
     }
 
+    fn block(&self) -> BlockSize {
+        self.medium.block_size()
+    }
+
     /// Where an extent of at most `limit` blocks lies on the medium, in bytes.
     fn locate(&self, extent: Extent, limit: u32) -> Result<u64, Sense> {
         if extent.blocks > limit {
@@ -138,7 +137,7 @@ impl EmulatedDisk {
         if extent.lba >= self.medium.blocks() || end.is_none_or(|end| end > self.medium.blocks()) {
             return Err(sense::LBA_OUT_OF_RANGE);
         }
-        Ok(extent.lba.saturating_mul(BLOCK))
+        Ok(self.block().bytes_of(extent.lba))
     }
 }
 

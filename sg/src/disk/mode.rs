@@ -1,7 +1,7 @@
 //! MODE SENSE and MODE SELECT: what is settled about the disk. Only the write cache can be changed; nothing is saved.
 
 use super::cdb::ModeSense;
-use super::{BLOCK_SIZE, EmulatedDisk, sense};
+use super::{EmulatedDisk, sense};
 use crate::scsi::Sense;
 
 /// Asks for all pages, or all subpages.
@@ -71,7 +71,7 @@ impl EmulatedDisk {
     /// Short LBA mode parameter block descriptor; FFFFFFFFh when there are more blocks (SBC-4).
     fn block_descriptor(&self) -> [u8; 8] {
         let blocks = u32::try_from(self.medium.blocks()).unwrap_or(u32::MAX);
-        let ([a, b, c, d], [_, x, y, z]) = (blocks.to_be_bytes(), BLOCK_SIZE.to_be_bytes());
+        let ([a, b, c, d], [_, x, y, z]) = (blocks.to_be_bytes(), self.block().bytes().to_be_bytes());
         [a, b, c, d, 0, x, y, z]
     }
 

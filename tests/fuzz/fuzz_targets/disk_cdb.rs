@@ -33,7 +33,7 @@ thread_local! {
 fuzz_target!(|bytes: &[u8]| {
     let Ok(inputs) = Vec::<Input>::arbitrary(&mut Unstructured::new(bytes)) else { return };
     let medium = Medium::ram(BLOCKS * 512).expect("memory");
-    let mut disk = EmulatedDisk::new(medium, DiskIdentity::from_name("fuzz"), 32);
+    let mut disk = EmulatedDisk::new(medium, DiskIdentity::from_name("fuzz"), 32 * 512);
     POOL.with_borrow_mut(|pool| inputs.iter().for_each(|input| run(&mut disk, pool, input)));
 });
 

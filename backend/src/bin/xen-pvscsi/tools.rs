@@ -29,7 +29,8 @@ pub struct Attach {
     #[arg(required_unless_present = "config")]
     pdev: Option<String>,
     /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared,
-    /// allow=GROUP for commands that are refused otherwise, backend=DOMAIN for a device of another domain
+    /// allow=GROUP for commands that are refused otherwise, block-size=4096 for file: and ram:, backend=DOMAIN for a device of
+    /// another domain
     #[arg(required_unless_present = "config")]
     vdev: Option<String>,
     /// The same options, as xl scsi-attach takes them

@@ -85,8 +85,7 @@ fn bad_compare_and_writes() {
 fn the_limit_of_compare_and_write_is_half_a_transfer() {
     for (transfer, most) in [(1016, 255), (510, 255), (509, 254), (9, 4)] {
         let medium = Medium::ram(300 * 512).unwrap();
-        let disk = EmulatedDisk::new(medium, DiskIdentity::from_name("x"), transfer);
-        let mut bench = Bench { disk, pool: BufferPool::new(2).unwrap() };
+        let mut bench = Bench::with_max_transfer(medium, transfer * 512);
         assert_eq!(bench.answer(&[0x12, 1, 0xb0, 0, 64, 0], 64)[5], most);
         let data = vec![0; usize::from(most) * 1024];
         assert_eq!(bench.data_out(&compare_and_write(0, 0, most), &data), (GOOD, 0));

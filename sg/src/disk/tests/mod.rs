@@ -1,6 +1,7 @@
 //! Commands against whole disks, by subject. Expected bytes are written as SPC-5 and SBC-4 lay them out, never taken from
 //! the disk's own constants.
 
+mod block_size;
 mod compare;
 mod data;
 mod inquiry;
@@ -31,6 +32,7 @@ const STALE: u8 = 0xee;
 /// A disk and buffers for its commands.
 struct Bench {
     disk: EmulatedDisk,
+    block: usize,
     pool: BufferPool,
 }
 
@@ -40,8 +42,13 @@ impl Bench {
     }
 
     fn of(medium: Medium) -> Self {
-        let disk = EmulatedDisk::new(medium, DiskIdentity::new("SER-1").unwrap(), 1016);
-        Self { disk, pool: BufferPool::new(2).unwrap() }
+        Self::with_max_transfer(medium, 508 * 1024)
+    }
+
+    fn with_max_transfer(medium: Medium, bytes: u32) -> Self {
+        let block = medium.block_size().bytes() as usize;
+        let disk = EmulatedDisk::new(medium, DiskIdentity::new("SER-1").unwrap(), bytes);
+        Self { disk, block, pool: BufferPool::new(2).unwrap() }
     }
 
     /// One command; its outcome and its whole buffer afterwards.
@@ -109,8 +116,8 @@ impl Bench {
 
     /// Blocks of the medium, by READ (16).
     fn blocks(&mut self, lba: u64, count: u32) -> Vec<u8> {
-        let data = self.answer(&on_blocks(0x88, 0, lba, count), count as usize * 512);
-        assert_eq!(data.len(), count as usize * 512);
+        let data = self.answer(&on_blocks(0x88, 0, lba, count), count as usize * self.block);
+        assert_eq!(data.len(), count as usize * self.block);
         data
     }
 }
@@ -170,5 +177,5 @@ fn nothing_waits_for_the_reactor() {
 #[test]
 #[should_panic(expected = "transfers nothing")]
 fn no_limit_is_no_limit() {
-    let _ = EmulatedDisk::new(Medium::ram(512).unwrap(), DiskIdentity::from_name("x"), 0);
+    let _ = EmulatedDisk::new(Medium::ram(512).unwrap(), DiskIdentity::from_name("x"), 511);
 }

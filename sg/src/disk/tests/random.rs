@@ -22,14 +22,18 @@ impl Random {
 /// A disk is an array of bytes: whatever is written is read.
 #[test]
 fn a_disk_is_a_vector() {
-    const BLOCKS: usize = 700;
+    a_disk_is(512, 700, 10_000);
+    a_disk_is(4096, 120, 500);
+}
+
+fn a_disk_is(block: usize, blocks: usize, rounds: usize) {
     let mut random = Random(1);
-    let mut bench = Bench::ram(BLOCKS as u64);
-    let mut model = vec![0_u8; BLOCKS * 512];
-    for _ in 0..10_000 {
-        let lba = random.below(BLOCKS);
-        let count = random.below((BLOCKS - lba).min(40)) + 1;
-        let (range, bytes) = (lba * 512..(lba + count) * 512, count * 512);
+    let mut bench = Bench::of(block_size::ram(blocks, block));
+    let mut model = vec![0_u8; blocks * block];
+    for _ in 0..rounds {
+        let lba = random.below(blocks);
+        let count = random.below((blocks - lba).min(40)) + 1;
+        let (range, bytes) = (lba * block..(lba + count) * block, count * block);
         let on = |opcode, flags| on_blocks(opcode, flags, lba as u64, count as u32);
         match random.below(10) {
             0..3 => {
@@ -45,10 +49,10 @@ fn a_disk_is_a_vector() {
                 assert_eq!(bench.answer(&cdb, bytes), model[range]);
             }
             6 => {
-                let block = [random.of(&[0, 0, 3]); 512];
+                let same = vec![random.of(&[0, 0, 3]); block];
                 let cdb = on(random.of(&[0x41, 0x93]), random.of(&[0, 8]));
-                assert_eq!(bench.data_out(&cdb, &block), (GOOD, 0));
-                model[range].copy_from_slice(&block.repeat(count));
+                assert_eq!(bench.data_out(&cdb, &same), (GOOD, 0));
+                model[range].copy_from_slice(&same.repeat(count));
             }
             7 => {
                 let data: Vec<u8> = (0..bytes).map(|_| random.byte()).collect();
@@ -73,7 +77,7 @@ fn a_disk_is_a_vector() {
             }
         }
     }
-    assert_eq!(bench.blocks(0, BLOCKS as u32), model);
+    assert_eq!(bench.blocks(0, blocks as u32), model);
 }
 
 /// Whatever the guest sends, there is one completion (`Bench::run` checks it with the residual), and no panic; and a
