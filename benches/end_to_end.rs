@@ -13,7 +13,7 @@ use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
 use pvscsi_sg::ReactorKind;
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium};
 use pvscsi_sim::frontend::{self, GuestBuffer, ScsiCall};
 
 fn main() {
@@ -57,7 +57,7 @@ struct Guest {
 impl Guest {
     fn start(job: Job) -> Self {
         let medium = Medium::ram(u64::from(DISK_BLOCKS) * 512).expect("memory for a disk");
-        let disk = EmulatedDisk::new(medium, DiskIdentity::from_name("bench"), DEFAULT_MAX_TRANSFER_BLOCKS);
+        let disk = EmulatedDisk::new(medium, DiskIdentity::from_name("bench"), DEFAULT_MAX_TRANSFER);
         let nexus = Nexus { channel: 0, id: 0, lun: 0 };
         let vhost =
             SimVhost::start(ReactorKind::Auto, 0, vec![(nexus, Box::new(disk))], TimeLimits::default())

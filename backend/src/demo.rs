@@ -21,7 +21,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use pvscsi_guestmem::PAGE_SIZE;
 use pvscsi_ring::Nexus;
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium, MediumError};
 use pvscsi_sg::{LogicalUnit, ReactorKind};
 use pvscsi_sim::frontend::Complaint;
 
@@ -112,11 +112,8 @@ pub enum DemoError {
 ///
 /// [`DemoError`]; above all when a byte read is not the one written.
 pub fn run(options: &Options) -> Result<(), DemoError> {
-    let disk = EmulatedDisk::new(
-        Medium::ram(options.size)?,
-        DiskIdentity::from_name("demo"),
-        DEFAULT_MAX_TRANSFER_BLOCKS,
-    );
+    let disk =
+        EmulatedDisk::new(Medium::ram(options.size)?, DiskIdentity::from_name("demo"), DEFAULT_MAX_TRANSFER);
     // Draws nothing where stderr is no terminal, and from a thread of its own where it is: not in the guest's time.
     let progress = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template("{msg:22} [{bar:40}] {eta}") {

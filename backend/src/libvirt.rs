@@ -210,7 +210,8 @@ fn children<'a, 'input: 'a>(
 pub fn to_xml(devices: &[DeviceSpec]) -> Result<String, ToError> {
     let mut xml = String::new();
     for DeviceSpec { name, pdev, vdev, backend, options } in devices {
-        let Options { feature_host, read_only, shared, allow, reservations } = *options;
+        // A block size is an emulated disk's, which has no form anyway.
+        let Options { feature_host, read_only, shared, allow, reservations, block_size: _ } = *options;
         if feature_host {
             return Err(ToError::Option(name.clone(), "feature-host"));
         }

@@ -114,7 +114,7 @@ pub enum Unusable {
     #[error("but {0}")]
     Device(#[from] LocateError),
     /// An emulated disk would look different.
-    #[error("whose blocks have {0} bytes; those of file: have 512")]
+    #[error("whose blocks have {0} bytes; those of file: have 512, or 4096 with block-size=4096")]
     BlockSize(String),
     /// Memory of the kernel, another program, or something newer than this version.
     #[error("of a kind that nobody but LIO can serve; there are file:PATH and ram:SIZE")]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use pvscsi_sg::Groups;
 use pvscsi_sg::commands::UnknownGroup;
+use pvscsi_sg::disk::BlockSize;
 
 /// Options of a device. In a configuration they stand behind the address; in xenstore, all but `feature-host`, in the node
 /// `options` of the device.
@@ -17,6 +18,8 @@ pub struct Options {
     pub shared: bool,
     /// `allow=GROUP+…`: commands that are refused without it, and without `feature-host`.
     pub allow: Groups,
+    /// `block-size=BYTES`: of an emulated disk's blocks, which are of 512 bytes without it.
+    pub block_size: Option<BlockSize>,
     /// `reservations=guests|device`: who keeps reservations; `None`: as the device and `shared` make sensible.
     pub reservations: Option<Keeper>,
 }
@@ -36,7 +39,7 @@ pub enum OptionError {
     /// No such option.
     #[error(
         "option {0:?} is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), \
-         reservations=guests or =device, backend=DOMAIN"
+         reservations=guests or =device, block-size=512 or 4096, backend=DOMAIN"
     )]
     Unknown(String),
     /// `allow=` of something else.
@@ -45,6 +48,9 @@ pub enum OptionError {
     /// `reservations=` of something else.
     #[error("reservations={0:?} is not known: write reservations=guests or reservations=device")]
     Keeper(String),
+    /// `block-size=` of something else.
+    #[error("block-size={0}: blocks have 512 or 4096 bytes")]
+    BlockSize(String),
     /// The same twice.
     #[error("option {0} is there twice")]
     Twice(String),
@@ -75,6 +81,14 @@ impl Options {
                 if options.reservations.replace(keeper).is_some() {
                     return Err(OptionError::Twice("reservations".into()));
                 }
+                continue;
+            }
+            if let Some(text) = word.strip_prefix("block-size=") {
+                if options.block_size.is_some() {
+                    return Err(OptionError::Twice("block-size".into()));
+                }
+                let size = BlockSize::ALL.into_iter().find(|size| size.to_string() == text.trim());
+                options.block_size = Some(size.ok_or_else(|| OptionError::BlockSize(text.trim().into()))?);
                 continue;
             }
             let option = match word {
@@ -111,12 +125,14 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [(self.feature_host, "feature-host"), (self.read_only, "ro"), (self.shared, "shared")];
         let allow = (!self.allow.is_empty()).then(|| format!("allow={}", self.allow));
+        let block_size = self.block_size.map(|size| format!("block-size={size}"));
         let reservations = self.reservations.map(|keeper| match keeper {
             Keeper::Guests => "reservations=guests",
             Keeper::Device => "reservations=device",
         });
         let set = all.iter().filter(|(set, _)| *set).map(|(_, word)| *word);
-        let words: Vec<&str> = set.chain(allow.as_deref()).chain(reservations).collect();
+        let words: Vec<&str> =
+            set.chain(allow.as_deref()).chain(block_size.as_deref()).chain(reservations).collect();
         f.write_str(&words.join(","))
     }
 }
@@ -137,6 +153,8 @@ mod tests {
             "ro,allow=firmware+ata",
             "shared,reservations=device",
             "allow=ata,reservations=guests",
+            "block-size=4096",
+            "shared,allow=ata,block-size=512",
         ] {
             assert_eq!(Options::from_node(text).unwrap().to_string(), text);
         }
@@ -150,6 +168,14 @@ mod tests {
             assert!(matches!(unknown, OptionError::Unknown(_)), "{text:?}: {unknown}");
         }
         assert_eq!(Options::from_node("ro,shared,ro"), Err(OptionError::Twice("ro".into())));
+        assert_eq!(
+            Options::from_node("block-size=512,block-size=4096"),
+            Err(OptionError::Twice("block-size".into()))
+        );
+        for text in ["", "0", "520", "4k", "04096", "+512"] {
+            let error = Options::from_node(&format!("block-size={text}")).unwrap_err();
+            assert_eq!(error.to_string(), format!("block-size={text}: blocks have 512 or 4096 bytes"));
+        }
         assert_eq!(Options::from_node("allow=ata,allow=all"), Err(OptionError::Twice("allow".into())));
         let twice = Options::from_node("reservations=guests,reservations=guests");
         assert_eq!(twice, Err(OptionError::Twice("reservations".into())));

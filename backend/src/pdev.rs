@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium, MediumError};
 use pvscsi_sg::{
     Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, Reserved, SgDevice, Shared, SharedError,
     Threaded, Wwn,
@@ -187,6 +187,9 @@ pub enum PDevOpenError {
     /// The file or the memory is not to be had.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// A block size for a device that has its own.
+    #[error("block-size= is for file: and ram: only; the blocks of {0} are as the device has them")]
+    BlockSize(String),
     /// No thread for the disk.
     #[error("cannot start a thread for the disk: {0}")]
     Thread(io::Error),
@@ -241,7 +244,7 @@ impl PDev {
         options: Options,
         shared: Option<Shared>,
     ) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
-        let mut unit = self.open_unit(options.read_only)?;
+        let mut unit = self.open_found(self.find(&Host::default())?, options)?;
         if let Some(shared) = shared {
             unit = Box::new(Reserved::new(unit, shared)?);
         }
@@ -250,15 +253,17 @@ impl PDev {
     }
 
     /// The bare unit. Only a file can be opened for reading only: the sg driver takes commands, reads too, by write(2).
-    fn open_unit(&self, read_only: bool) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
-        match self.find(&Host::default())? {
+    fn open_found(&self, found: Found, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
+        let block = options.block_size.unwrap_or_default();
+        match found {
+            Found::Sg(_) if options.block_size.is_some() => Err(PDevOpenError::BlockSize(self.to_string())),
             Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
             Found::File(path) => {
-                let medium = Medium::open_file(&path, read_only)?;
+                let medium = Medium::open_file(&path, options.read_only)?.with_block_size(block)?;
                 let disk = Threaded::disk(disk(&Self::File(path), medium));
                 Ok(Box::new(disk.map_err(PDevOpenError::Thread)?))
             }
-            Found::Ram(bytes) => Ok(Box::new(disk(self, Medium::ram(bytes)?))),
+            Found::Ram(bytes) => Ok(Box::new(disk(self, Medium::ram(bytes)?.with_block_size(block)?))),
         }
     }
 
@@ -320,7 +325,7 @@ impl PDev {
 
 /// The same name is the same disk to the guest, whenever and wherever it is opened.
 fn disk(name: &PDev, medium: Medium) -> EmulatedDisk {
-    EmulatedDisk::new(medium, DiskIdentity::from_name(&name.to_string()), DEFAULT_MAX_TRANSFER_BLOCKS)
+    EmulatedDisk::new(medium, DiskIdentity::from_name(&name.to_string()), DEFAULT_MAX_TRANSFER)
 }
 
 #[cfg(test)]

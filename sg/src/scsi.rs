@@ -86,6 +86,8 @@ impl SamStatus {
     pub const GOOD: Self = Self(0x00);
     /// CHECK CONDITION: sense data says what.
     pub const CHECK_CONDITION: Self = Self(0x02);
+    /// CONDITION MET: what PRE-FETCH was asked for is in the cache (SBC-4).
+    pub const CONDITION_MET: Self = Self(0x04);
     /// BUSY: try again later.
     pub const BUSY: Self = Self(0x08);
     /// RESERVATION CONFLICT.

@@ -48,7 +48,7 @@ impl Threaded {
     /// # Errors
     ///
     /// When there is no descriptor or no thread left.
-    pub fn disk(disk: EmulatedDisk) -> io::Result<Self> {
+    pub fn disk(mut disk: EmulatedDisk) -> io::Result<Self> {
         Self::start("file disk", disk.device_type(), 0, move |command| disk.perform(command))
     }
 
@@ -57,7 +57,7 @@ impl Threaded {
         name: &str,
         device_type: u8,
         what: u32,
-        perform: impl Fn(Command) -> Completion + Send + 'static,
+        mut perform: impl FnMut(Command) -> Completion + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, to_do) = bounded(QUEUE);
         let (report, finished) = bounded(QUEUE);

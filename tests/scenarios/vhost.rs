@@ -8,7 +8,7 @@ use pvscsi_backend::demo::SimVhost;
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium};
 use pvscsi_sg::{LogicalUnit, ReactorKind};
 use pvscsi_sim::LinuxFrontend;
 use pvscsi_sim::frontend::{self, GuestBuffer, Reply, Rqid, ScsiCall};
@@ -29,7 +29,7 @@ pub const fn lun(lun: u16) -> Nexus {
 /// A disk of 1 MiB.
 pub fn ram_disk() -> Box<dyn LogicalUnit> {
     let medium = Medium::ram(1 << 20).unwrap();
-    Box::new(EmulatedDisk::new(medium, DiskIdentity::from_name("scenario"), DEFAULT_MAX_TRANSFER_BLOCKS))
+    Box::new(EmulatedDisk::new(medium, DiskIdentity::from_name("scenario"), DEFAULT_MAX_TRANSFER))
 }
 
 /// A worker and its guest.

@@ -42,14 +42,15 @@ fn of_pdev(machine: &mut Machine, name: &str, pdev: &PDev, options: Options) -> 
         Ok(identity) => identity,
         Err(error) => return vec![Fact::problem("name", error.to_string())],
     };
+    let block = options.block_size.unwrap_or_default().bytes();
     let mut facts = match (identity, pdev) {
         (Some(Identity::Scsi(hctl)), _) => scsi(machine, name, hctl),
         (_, PDev::Ram(bytes)) => vec![
             Fact::ok("name", format!("{name} is a disk in memory; its content goes with the process")),
-            size(*bytes, 512),
+            size(*bytes, block.into()),
             Fact::ok("engine", "an emulated disk, in the worker").value("ram"),
         ],
-        (_, pdev) => file(pdev, name),
+        (_, pdev) => file(pdev, name, block),
     };
     facts.push(match pdev.open(options, None) {
         Ok(_) => Fact::ok("open", "this process may open it"),
@@ -62,12 +63,12 @@ fn of_pdev(machine: &mut Machine, name: &str, pdev: &PDev, options: Options) -> 
     facts
 }
 
-fn file(pdev: &PDev, name: &str) -> Vec<Fact> {
+fn file(pdev: &PDev, name: &str, block: u32) -> Vec<Fact> {
     let mut facts = vec![Fact::ok("name", format!("{name} is an emulated disk on a file"))];
     if let PDev::File(path) = pdev
         && let Ok(meta) = std::fs::metadata(path)
     {
-        facts.push(size(meta.len(), 512));
+        facts.push(size(meta.len(), block.into()));
     }
     facts.push(Fact::ok("engine", "an emulated disk, with a thread of its own").value("file"));
     facts

@@ -283,7 +283,8 @@ fn a_device_is_checked_with_its_address_its_options_and_its_guests() {
             "host: it is loop device loop0",
             "guests: domain 7 (web) has it at 0:0:0:0, shared",
             "vdev: \"0:0:3\" is not of the form host:channel:target:lun, four decimal numbers",
-            "options: option \"rw\" is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), reservations=guests or =device, backend=DOMAIN",
+            "options: option \"rw\" is not known; there are: feature-host, ro, shared, allow=GROUP (or several, joined by +), \
+             reservations=guests or =device, block-size=512 or 4096, backend=DOMAIN",
         ]
     );
     assert_eq!(problems[0].remedy.as_deref(), Some("losetup -d /dev/loop0"));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use pvscsi_guestmem::PAGE_SIZE;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
+use pvscsi_sg::disk::BlockSize;
 use pvscsi_sim::LinuxFrontend;
 use pvscsi_sim::frontend::{GuestBuffer, Reply, ScsiCall};
 
@@ -13,7 +14,7 @@ use super::histogram::Histogram;
 use super::{DemoError, Wrong};
 
 /// Logical blocks in a page.
-const BLOCKS_PER_PAGE: usize = PAGE_SIZE / pvscsi_sg::disk::BLOCK_SIZE as usize;
+const BLOCKS_PER_PAGE: usize = PAGE_SIZE / BlockSize::B512.bytes() as usize;
 
 /// How long the guest waits for an answer: far longer than any takes here.
 const PATIENCE: Duration = Duration::from_secs(10);

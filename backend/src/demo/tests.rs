@@ -9,11 +9,7 @@ const SIZE: u64 = 16 << 20;
 const BRIEF: Duration = Duration::from_millis(20);
 
 fn disk() -> EmulatedDisk {
-    EmulatedDisk::new(
-        Medium::ram(SIZE).unwrap(),
-        DiskIdentity::from_name("test"),
-        DEFAULT_MAX_TRANSFER_BLOCKS,
-    )
+    EmulatedDisk::new(Medium::ram(SIZE).unwrap(), DiskIdentity::from_name("test"), DEFAULT_MAX_TRANSFER)
 }
 
 /// A disk whose `nth` READ goes wrong.

@@ -251,7 +251,10 @@ fn what_nobody_else_can_serve_is_refused() {
             "but there is no SCSI device 8:0:2:1 on this host; lsscsi lists those that are there".into(),
         ),
         ("iblock_0/volume", "but /dev/vg/volume is not (the whole of) a SCSI device".into()),
-        ("fileio_0/large", "whose blocks have 4096 bytes; those of file: have 512".into()),
+        (
+            "fileio_0/large",
+            "whose blocks have 4096 bytes; those of file: have 512, or 4096 with block-size=4096".into(),
+        ),
         ("fileio_0/relative", info("fileio_0/relative")),
         ("pscsi_0/negative", info("pscsi_0/negative")),
         ("iblock_0/new", info("iblock_0/new")),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lio::tests::Imitation;
+use pvscsi_sg::disk::BlockSize;
 
 #[test]
 fn all_forms_are_understood() {
@@ -107,6 +108,34 @@ fn a_name_gives_the_same_disk_each_time() {
     let open = || PDev::Ram(1 << 20).open(Options::default(), None).unwrap();
     assert_eq!(open().device_type(), 0);
     assert!(PDev::File("/no/such/file".into()).open(Options::default(), None).is_err());
+}
+
+#[test]
+fn emulated_disks_have_blocks_of_two_sizes() {
+    let of = |size| Options { block_size: Some(size), ..Options::default() };
+    for size in BlockSize::ALL {
+        assert!(PDev::Ram(1 << 20).open(of(size), None).is_ok());
+    }
+    assert!(PDev::Ram(4096 + 512).open(of(BlockSize::B512), None).is_ok());
+    let error = PDev::Ram(4096 + 512).open(of(BlockSize::B4096), None).err().unwrap();
+    assert_eq!(error.to_string(), "a size of 4608 bytes is not a positive multiple of 4096");
+    let file = std::env::temp_dir().join(format!("pvscsi-blocks-{}", std::process::id()));
+    std::fs::write(&file, [0; 8192]).unwrap();
+    assert!(PDev::File(file.clone()).open(of(BlockSize::B4096), None).is_ok());
+    std::fs::write(&file, [0; 512]).unwrap();
+    assert!(PDev::File(file.clone()).open(Options::default(), None).is_ok());
+    assert!(PDev::File(file.clone()).open(of(BlockSize::B4096), None).is_err());
+    std::fs::remove_file(&file).unwrap();
+
+    let found = || Found::Sg("/no/such/sg".into());
+    for size in BlockSize::ALL {
+        let error = PDev::Node("/dev/sda".into()).open_found(found(), of(size)).err().unwrap().to_string();
+        let expected =
+            "block-size= is for file: and ram: only; the blocks of /dev/sda are as the device has them";
+        assert_eq!(error, expected);
+    }
+    let error = PDev::Node("/dev/sda".into()).open_found(found(), Options::default()).err().unwrap();
+    assert!(matches!(error, PDevOpenError::Open(_)), "{error}");
 }
 
 /// What a name leads to on an imitated host, and the address that it gives `p-dev`.

@@ -1,6 +1,6 @@
 //! What a CDB asks of a disk. Pure: no device, no data, no I/O.
 
-use super::{BLOCK, sense};
+use super::{BlockSize, sense};
 use crate::scsi::{Cdb, Sense};
 
 /// Blocks in a row.
@@ -11,8 +11,8 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn bytes(self) -> u64 {
-        u64::from(self.blocks).saturating_mul(BLOCK)
+    pub(super) fn bytes(self, block: BlockSize) -> u64 {
+        block.bytes_of(self.blocks.into())
     }
 }
 
@@ -34,16 +34,25 @@ pub(super) enum Operation {
     RequestSense { descriptor: bool, allocation: usize },
     Inquiry { vpd: bool, page: u8, allocation: usize },
     ModeSense(ModeSense),
+    ModeSelect { ten: bool, list_len: u16 },
+    LogSense { page: u8, subpage: u8, allocation: usize },
     StartStopUnit { stop: bool },
     ReadCapacity10,
     ReadCapacity16 { allocation: usize },
     ReportLuns { select: u8, allocation: usize },
+    ReportOpcodes(ReportOpcodes),
+    ReportTaskManagement { extended: bool, allocation: usize },
     Read { extent: Extent, fua: bool },
     Write { extent: Extent, fua: bool },
+    WriteAndVerify { extent: Extent, compare: bool },
+    OrWrite { extent: Extent, fua: bool },
+    CompareAndWrite { extent: Extent, fua: bool },
     Verify { extent: Extent, against: Against },
+    PreFetch { extent: Extent },
     SynchronizeCache { extent: Extent },
     Unmap { list_len: u16 },
     WriteSame { extent: Extent, unmap: bool, no_data: bool },
+    GetLbaStatus { lba: u64, allocation: usize },
 }
 
 /// MODE SENSE of either length (SPC-5, MODE SENSE (6) and (10) commands).
@@ -57,6 +66,18 @@ pub(super) struct ModeSense {
     pub(super) allocation: usize,
 }
 
+/// REPORT SUPPORTED OPERATION CODES (SPC-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReportOpcodes {
+    /// RCTD.
+    pub(super) timeouts: bool,
+    /// REPORTING OPTIONS: 0 to 3.
+    pub(super) options: u8,
+    pub(super) opcode: u8,
+    pub(super) service_action: u16,
+    pub(super) allocation: usize,
+}
+
 /// Which way data goes for an [`Operation`], and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DataPhase {
@@ -66,7 +87,8 @@ pub(super) enum DataPhase {
 }
 
 impl Operation {
-    /// Every command of this disk is in this table; all others are INVALID COMMAND OPERATION CODE.
+    /// Every command of this disk is in this table; all others are INVALID COMMAND OPERATION CODE. WRITE ATOMIC (16) (9Ch) is
+    /// one of those: half of a write to a file can be on stable storage when the power fails.
     pub(super) fn decode(cdb: &Cdb) -> Result<Self, Sense> {
         let bytes = cdb.padded();
         match cdb.opcode() {
@@ -77,46 +99,86 @@ impl Operation {
                 read_or_write(bytes).map(|(extent, fua)| Self::Write { extent, fua })
             }
             0x12 => inquiry(bytes),
+            0x15 | 0x55 => mode_select(bytes),
             0x1a | 0x5a => Ok(Self::ModeSense(mode_sense(bytes))),
             0x1b => start_stop_unit(bytes),
             0x25 => Ok(Self::ReadCapacity10),
+            0x2e | 0xae | 0x8e => write_and_verify(bytes),
             0x2f | 0xaf | 0x8f => verify(bytes),
+            0x34 | 0x90 => Ok(Self::PreFetch { extent: block_fields(bytes).1 }),
             0x35 | 0x91 => Ok(Self::SynchronizeCache { extent: block_fields(bytes).1 }),
             0x41 | 0x93 => write_same(bytes),
             0x42 => unmap(bytes),
+            0x89 => compare_and_write(bytes),
+            0x8b => read_or_write(bytes).map(|(extent, fua)| Self::OrWrite { extent, fua }),
+            0x4d => log_sense(bytes),
             0x9e => service_action_in(bytes),
             0xa0 => Ok(report_luns(bytes)),
+            0xa3 => maintenance_in(bytes),
             _ => Err(sense::INVALID_OPCODE),
         }
     }
 
-    pub(super) fn data_phase(self) -> DataPhase {
+    pub(super) fn data_phase(self, block: BlockSize) -> DataPhase {
         match self {
-            Self::TestUnitReady | Self::StartStopUnit { .. } | Self::SynchronizeCache { .. } => {
-                DataPhase::None
-            }
+            Self::TestUnitReady
+            | Self::StartStopUnit { .. }
+            | Self::PreFetch { .. }
+            | Self::SynchronizeCache { .. } => DataPhase::None,
             Self::RequestSense { .. }
             | Self::Inquiry { .. }
             | Self::ModeSense(_)
+            | Self::LogSense { .. }
             | Self::ReadCapacity10
             | Self::ReadCapacity16 { .. }
+            | Self::GetLbaStatus { .. }
             | Self::ReportLuns { .. }
+            | Self::ReportOpcodes(_)
+            | Self::ReportTaskManagement { .. }
             | Self::Read { .. } => DataPhase::In,
-            Self::Write { extent, .. } => DataPhase::Out { bytes: extent.bytes() },
+            Self::Write { extent, .. }
+            | Self::WriteAndVerify { extent, .. }
+            | Self::OrWrite { extent, .. } => DataPhase::Out { bytes: extent.bytes(block) },
+            // What the blocks have to be, and behind it what they become.
+            Self::CompareAndWrite { extent, .. } => {
+                DataPhase::Out { bytes: extent.bytes(block).saturating_mul(2) }
+            }
             Self::Verify { extent, against } => match against {
                 Against::Nothing => DataPhase::None,
-                Against::Data => DataPhase::Out { bytes: extent.bytes() },
-                Against::OneBlock => DataPhase::Out { bytes: extent.bytes().min(BLOCK) },
+                Against::Data => DataPhase::Out { bytes: extent.bytes(block) },
+                Against::OneBlock => DataPhase::Out { bytes: extent.bytes(block).min(block.bytes().into()) },
             },
-            Self::Unmap { list_len } => DataPhase::Out { bytes: u64::from(list_len) },
+            Self::ModeSelect { list_len, .. } | Self::Unmap { list_len } => {
+                DataPhase::Out { bytes: u64::from(list_len) }
+            }
             Self::WriteSame { no_data: true, .. } => DataPhase::None,
-            Self::WriteSame { .. } => DataPhase::Out { bytes: BLOCK },
+            Self::WriteSame { .. } => DataPhase::Out { bytes: block.bytes().into() },
+        }
+    }
+
+    /// The first block of its range, for the sense data of a failure that comes behind it; 0 without a range.
+    pub(super) fn lba(self) -> u64 {
+        match self {
+            Self::Write { extent, .. }
+            | Self::WriteAndVerify { extent, .. }
+            | Self::OrWrite { extent, .. }
+            | Self::CompareAndWrite { extent, .. }
+            | Self::WriteSame { extent, .. } => extent.lba,
+            _ => 0,
         }
     }
 
     /// Whether it changes the medium, which a write-protected disk refuses.
     pub(super) fn writes(self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Unmap { .. } | Self::WriteSame { .. })
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::WriteAndVerify { .. }
+                | Self::OrWrite { .. }
+                | Self::CompareAndWrite { .. }
+                | Self::Unmap { .. }
+                | Self::WriteSame { .. }
+        )
     }
 }
 
@@ -161,6 +223,12 @@ fn read_or_write(cdb: &[u8; 16]) -> Result<(Extent, bool), Sense> {
     Ok((extent, flags & 0x08 != 0))
 }
 
+/// Its number of blocks has one byte, byte 13 (SBC-4, COMPARE AND WRITE command).
+fn compare_and_write(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (Extent { lba, .. }, fua) = read_or_write(cdb)?;
+    Ok(Operation::CompareAndWrite { extent: Extent { lba, blocks: cdb[13].into() }, fua })
+}
+
 fn verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     let (flags, extent) = block_fields(cdb);
     let against = match flags & (PROTECT | 0x06) {
@@ -170,6 +238,17 @@ fn verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
         _ => return Err(sense::INVALID_FIELD_IN_CDB),
     };
     Ok(Operation::Verify { extent, against })
+}
+
+/// BYTCHK 00b only reads what was written, 01b compares it with the data too (SBC-4, WRITE AND VERIFY (10) command).
+fn write_and_verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let (flags, extent) = block_fields(cdb);
+    let compare = match flags & (PROTECT | 0x06) {
+        0x00 => false,
+        0x02 => true,
+        _ => return Err(sense::INVALID_FIELD_IN_CDB),
+    };
+    Ok(Operation::WriteAndVerify { extent, compare })
 }
 
 /// UNMAP is bit 3 and, with 16 bytes, NDOB bit 0. ANCHOR (VPD page B2h: not supported), the obsolete LBDATA and PBDATA, and
@@ -224,16 +303,56 @@ fn mode_sense(cdb: &[u8; 16]) -> ModeSense {
     }
 }
 
-/// SERVICE ACTION IN (16); only READ CAPACITY (16) of them.
-fn service_action_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
-    if cdb[1] & 0x1f != 0x10 {
+/// PF is needed, since there are pages behind the header; SP and RTD are refused, since nothing is saved (SPC-5, MODE SELECT (6)
+/// command).
+fn mode_select(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    if cdb[1] & 0x13 != 0x10 {
         return Err(sense::INVALID_FIELD_IN_CDB);
     }
-    Ok(Operation::ReadCapacity16 { allocation: allocation([cdb[10], cdb[11], cdb[12], cdb[13]]) })
+    let ten = cdb[0] == 0x55;
+    let list_len = if ten { u16::from_be_bytes([cdb[7], cdb[8]]) } else { cdb[4].into() };
+    Ok(Operation::ModeSelect { ten, list_len })
+}
+
+/// SP is refused, since nothing is saved, and a parameter pointer, since there are no parameters (SPC-5, LOG SENSE command).
+fn log_sense(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    if cdb[1] & 0x01 != 0 || cdb[5] != 0 || cdb[6] != 0 {
+        return Err(sense::INVALID_FIELD_IN_CDB);
+    }
+    let allocation = u16::from_be_bytes([cdb[7], cdb[8]]).into();
+    Ok(Operation::LogSense { page: cdb[2] & 0x3f, subpage: cdb[3], allocation })
+}
+
+/// SERVICE ACTION IN (16): READ CAPACITY (16), and GET LBA STATUS (16) with the report type "all" (SBC-4).
+fn service_action_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let allocation = allocation([cdb[10], cdb[11], cdb[12], cdb[13]]);
+    match (cdb[1] & 0x1f, cdb[14]) {
+        (0x10, _) => Ok(Operation::ReadCapacity16 { allocation }),
+        (0x12, 0x00) => Ok(Operation::GetLbaStatus { lba: block_fields(cdb).1.lba, allocation }),
+        _ => Err(sense::INVALID_FIELD_IN_CDB),
+    }
 }
 
 fn report_luns(cdb: &[u8; 16]) -> Operation {
     Operation::ReportLuns { select: cdb[2], allocation: allocation([cdb[6], cdb[7], cdb[8], cdb[9]]) }
+}
+
+/// MAINTENANCE IN: REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5). Reporting options
+/// above 3 are reserved.
+fn maintenance_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
+    let allocation = allocation([cdb[6], cdb[7], cdb[8], cdb[9]]);
+    let (upper, options) = (cdb[2] & 0x80 != 0, cdb[2] & 0x07);
+    match (cdb[1] & 0x1f, options) {
+        (0x0c, 0..=3) => Ok(Operation::ReportOpcodes(ReportOpcodes {
+            timeouts: upper,
+            options,
+            opcode: cdb[3],
+            service_action: u16::from_be_bytes([cdb[4], cdb[5]]),
+            allocation,
+        })),
+        (0x0d, _) => Ok(Operation::ReportTaskManagement { extended: upper, allocation }),
+        _ => Err(sense::INVALID_FIELD_IN_CDB),
+    }
 }
 
 fn allocation(field: [u8; 4]) -> usize {

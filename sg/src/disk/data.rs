@@ -2,7 +2,7 @@
 
 use super::cdb::{Against, Extent};
 use super::medium::CHUNK;
-use super::{BLOCK, EmulatedDisk, sense};
+use super::{EmulatedDisk, sense};
 use crate::scsi::Sense;
 
 impl EmulatedDisk {
@@ -13,7 +13,7 @@ impl EmulatedDisk {
         if fua {
             self.sync(extent.lba)?;
         }
-        let len = usize::try_from(extent.bytes()).unwrap_or(usize::MAX).min(data.len());
+        let len = usize::try_from(extent.bytes(self.block())).unwrap_or(usize::MAX).min(data.len());
         let wanted = data.get_mut(..len).unwrap_or_default();
         self.medium.read(offset, wanted).map_err(|_| sense::read_failed(extent.lba))?;
         Ok(len)
@@ -29,17 +29,70 @@ impl EmulatedDisk {
         Ok(data.len())
     }
 
+    /// WRITE AND VERIFY: the data goes to stable storage and is read again.
+    pub(super) fn write_and_verify(
+        &self,
+        extent: Extent,
+        compare: bool,
+        data: &[u8],
+    ) -> Result<usize, Sense> {
+        self.write(extent, true, data)?;
+        self.verify(extent, if compare { Against::Data } else { Against::Nothing }, data)
+    }
+
+    /// ORWRITE: bits that are set in the data are set on the medium, all others stay (SBC-4, ORWRITE (16) command).
+    pub(super) fn or_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let mut room = vec![0; CHUNK];
+        let mut at = offset;
+        for set in data.chunks(CHUNK) {
+            let lba = self.block().blocks_in(at);
+            let both = room.get_mut(..set.len()).unwrap_or_default();
+            self.medium.read(at, both).map_err(|_| sense::read_failed(lba))?;
+            both.iter_mut().zip(set).for_each(|(stored, set)| *stored |= *set);
+            self.medium.write(at, both).map_err(|error| sense::write_failed(&error, lba))?;
+            at = at.saturating_add(set.len() as u64);
+        }
+        if fua {
+            self.sync(extent.lba)?;
+        }
+        Ok(data.len())
+    }
+
+    /// COMPARE AND WRITE: the second half of the data is written if the blocks are the same as the first half. A disk does one
+    /// command at a time, so no other comes between.
+    pub(super) fn compare_and_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_compare_and_write_blocks().into())?;
+        let (expected, new) = data.split_at_checked(data.len() / 2).unwrap_or_default();
+        self.compare(offset, extent, Against::Data, expected)?;
+        self.medium.write(offset, new).map_err(|error| sense::write_failed(&error, extent.lba))?;
+        if fua {
+            self.sync(extent.lba)?;
+        }
+        Ok(data.len())
+    }
+
+    /// Blocks of a COMPARE AND WRITE, whose data-out is twice as long. The field for them has a byte.
+    pub(super) fn max_compare_and_write_blocks(&self) -> u8 {
+        u8::try_from(self.max_transfer_blocks / 2).unwrap_or(u8::MAX)
+    }
+
     /// VERIFY: every block has to be readable and, if there is data, the same as the data.
     pub(super) fn verify(&self, extent: Extent, against: Against, data: &[u8]) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_transfer_blocks)?;
+        self.compare(offset, extent, against, data)?;
+        Ok(data.len())
+    }
+
+    fn compare(&self, offset: u64, extent: Extent, against: Against, data: &[u8]) -> Result<(), Sense> {
         let mut room = vec![0; CHUNK];
         let mut done = 0_u64;
-        while done < extent.bytes() {
-            let left = usize::try_from(extent.bytes().saturating_sub(done)).unwrap_or(usize::MAX);
+        while done < extent.bytes(self.block()) {
+            let left = usize::try_from(extent.bytes(self.block()).saturating_sub(done)).unwrap_or(usize::MAX);
             let stored = room.get_mut(..left.min(CHUNK)).unwrap_or_default();
             self.medium
                 .read(offset.saturating_add(done), stored)
-                .map_err(|_| sense::read_failed(extent.lba.saturating_add(done / BLOCK)))?;
+                .map_err(|_| sense::read_failed(extent.lba.saturating_add(self.block().blocks_in(done))))?;
             let differs = match against {
                 Against::Nothing => None,
                 Against::Data => {
@@ -52,7 +105,16 @@ impl EmulatedDisk {
             }
             done = done.saturating_add(stored.len() as u64);
         }
-        Ok(data.len())
+        Ok(())
+    }
+
+    /// PRE-FETCH: the system is asked to read the range, and not waited for. The limit is that of a transfer; 0 blocks are all
+    /// up to the end, and of those so much.
+    pub(super) fn pre_fetch(&self, extent: Extent) -> Result<usize, Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let blocks = if extent.blocks == 0 { self.max_transfer_blocks } else { extent.blocks };
+        self.medium.pre_fetch(offset, Extent { blocks, ..extent }.bytes(self.block()));
+        Ok(0)
     }
 
     /// SYNCHRONIZE CACHE: the range is checked; saved is everything. With IMMED it answers after the work as well, which is

@@ -1,9 +1,7 @@
-//! What the disk says about itself: INQUIRY, capacity, LUNs, sense.
+//! What the disk says about itself: INQUIRY, capacity, LUNs, sense, logs.
 
-use super::provisioning::{
-    MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS, UNMAP_GRANULARITY,
-};
-use super::{BLOCK_SIZE, DEVICE_TYPE, EmulatedDisk, sense};
+use super::provisioning::MAX_UNMAP_DESCRIPTORS;
+use super::{DEVICE_TYPE, EmulatedDisk, Medium, sense};
 use crate::scsi::Sense;
 
 const VENDOR: &[u8; 8] = b"XEN     ";
@@ -39,15 +37,15 @@ pub(super) fn request_sense(descriptor: bool) -> Vec<u8> {
 }
 
 /// The last LBA, and the block size; FFFFFFFFh sends the guest to READ CAPACITY (16) (SBC-4, READ CAPACITY (10)).
-pub(super) fn capacity_10(blocks: u64) -> Vec<u8> {
-    let last = u32::try_from(blocks.saturating_sub(1)).unwrap_or(u32::MAX);
-    [last.to_be_bytes(), BLOCK_SIZE.to_be_bytes()].concat()
+pub(super) fn capacity_10(medium: &Medium) -> Vec<u8> {
+    let last = u32::try_from(medium.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
+    [last.to_be_bytes(), medium.block_size().bytes().to_be_bytes()].concat()
 }
 
 /// The same for any size, with LBPME and LBPRZ: a thin disk whose unmapped blocks read as zeroes (SBC-4, READ CAPACITY (16)).
-pub(super) fn capacity_16(blocks: u64) -> Vec<u8> {
-    let mut data = blocks.saturating_sub(1).to_be_bytes().to_vec();
-    data.extend(BLOCK_SIZE.to_be_bytes());
+pub(super) fn capacity_16(medium: &Medium) -> Vec<u8> {
+    let mut data = medium.blocks().saturating_sub(1).to_be_bytes().to_vec();
+    data.extend(medium.block_size().bytes().to_be_bytes());
     data.extend([0x00, 0x00, 0xc0, 0x00]);
     data.resize(32, 0);
     data
@@ -59,6 +57,18 @@ pub(super) fn report_luns(select: u8) -> Result<Vec<u8>, Sense> {
     match select {
         0x00 | 0x02 => Ok(vec![0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         0x01 => Ok(vec![0; 8]),
+        _ => Err(sense::INVALID_FIELD_IN_CDB),
+    }
+}
+
+/// The lists of log pages, without and with subpages, which are all there is (SPC-5, Supported Log Pages and Supported Log
+/// Pages and Subpages log pages). Nothing is counted; what a file occupies would be told in threshold sets (SBC-4, Logical
+/// Block Provisioning log page), and this disk has no thresholds.
+pub(super) fn log_page(page: u8, subpage: u8) -> Result<Vec<u8>, Sense> {
+    match (page, subpage) {
+        (0x00, 0x00) => Ok(vec![0x00, 0x00, 0, 1, 0x00]),
+        // SPF is bit 6.
+        (0x00, 0xff) => Ok(vec![0x40, 0xff, 0, 4, 0x00, 0x00, 0x00, 0xff]),
         _ => Err(sense::INVALID_FIELD_IN_CDB),
     }
 }
@@ -97,16 +107,16 @@ impl EmulatedDisk {
     /// SBC-4, Block Limits VPD page: bytes 4 to 63.
     fn block_limits(&self) -> Vec<u8> {
         // WSNZ: WRITE SAME of 0 blocks, meaning all to the end, is refused.
-        let mut data = vec![0x01, 0x00];
+        let mut data = vec![0x01, self.max_compare_and_write_blocks()];
         data.extend(0_u16.to_be_bytes()); // optimal granularity: not reported
         data.extend(self.max_transfer_blocks.to_be_bytes()); // maximum
         data.extend(self.max_transfer_blocks.to_be_bytes()); // optimal
-        data.extend(0_u32.to_be_bytes()); // PRE-FETCH: not supported
-        data.extend(MAX_UNMAP_BLOCKS.to_be_bytes());
+        data.extend(self.max_transfer_blocks.to_be_bytes()); // PRE-FETCH
+        data.extend(self.max_unmap_blocks().to_be_bytes());
         data.extend(MAX_UNMAP_DESCRIPTORS.to_be_bytes());
-        data.extend(UNMAP_GRANULARITY.to_be_bytes());
+        data.extend(self.unmap_granularity().to_be_bytes());
         data.extend(0x8000_0000_u32.to_be_bytes()); // UGAVALID, alignment 0
-        data.extend(u64::from(MAX_WRITE_SAME_BLOCKS).to_be_bytes());
+        data.extend(u64::from(self.max_write_same_blocks()).to_be_bytes());
         data.resize(60, 0);
         data
     }

@@ -2,18 +2,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, lseek};
 
-use super::{BLOCK, BLOCK_SIZE};
+use super::BlockSize;
 
 /// Bytes written or compared at once where a command covers more than its own data.
-pub(super) const CHUNK: usize = CHUNK_BLOCKS * BLOCK_SIZE as usize;
-pub(super) const CHUNK_BLOCKS: usize = 128;
+pub(super) const CHUNK: usize = 64 * 1024;
 
 static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
@@ -32,8 +33,13 @@ pub enum MediumError {
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// No blocks, or a part of a block at the end.
-    #[error("a size of {0} bytes is not a positive multiple of {BLOCK_SIZE}")]
-    Size(u64),
+    #[error("a size of {bytes} bytes is not a positive multiple of {block}")]
+    Size {
+        /// The size.
+        bytes: u64,
+        /// What it should be a multiple of.
+        block: BlockSize,
+    },
     /// The system gives no memory file of that size.
     #[error("cannot make a medium of {bytes} bytes in memory: {source}")]
     Memory {
@@ -49,16 +55,17 @@ pub enum MediumError {
 pub struct Medium {
     file: File,
     bytes: u64,
+    block: BlockSize,
     read_only: bool,
 }
 
 impl Medium {
-    /// A medium in memory, all zeroes and gone when dropped. Blocks that were never written take no memory.
+    /// A medium in memory, all zeroes and gone when dropped, with blocks of 512 bytes. Blocks that were never written take no
+    /// memory.
     ///
     /// # Errors
     ///
-    /// [`MediumError::Size`] when `bytes` is 0 or no multiple of [`BLOCK_SIZE`]; [`MediumError::Memory`] when the system
-    /// refuses.
+    /// [`MediumError::Size`] when `bytes` is 0 or no multiple of 512; [`MediumError::Memory`] when the system refuses.
     pub fn ram(bytes: u64) -> Result<Self, MediumError> {
         let refused = |source| MediumError::Memory { bytes, source };
         let memory =
@@ -68,12 +75,12 @@ impl Medium {
         Self::over(file, bytes, false)
     }
 
-    /// A regular file. With `read_only` it is opened for reading only, and the disk says that it is write-protected.
+    /// A regular file, with blocks of 512 bytes. With `read_only` it is opened for reading only, and the disk says that it is write-protected.
     ///
     /// # Errors
     ///
     /// [`MediumError::Open`] with the system's reason, [`MediumError::NotAFile`], and [`MediumError::Size`] for an empty
-    /// file and for one whose size is no multiple of [`BLOCK_SIZE`].
+    /// file and for one whose size is no multiple of 512.
     pub fn open_file(path: &Path, read_only: bool) -> Result<Self, MediumError> {
         let failed = |source| MediumError::Open { path: path.to_owned(), source };
         // Without O_NONBLOCK the opening of a pipe would wait for its other end.
@@ -91,16 +98,31 @@ impl Medium {
     }
 
     pub(super) fn over(file: File, bytes: u64, read_only: bool) -> Result<Self, MediumError> {
-        if bytes == 0 || !bytes.is_multiple_of(BLOCK) {
-            return Err(MediumError::Size(bytes));
-        }
-        Ok(Self { file, bytes, read_only })
+        Self { file, bytes, block: BlockSize::B512, read_only }.with_block_size(BlockSize::B512)
     }
 
-    /// Number of blocks of [`BLOCK_SIZE`] bytes; at least 1.
+    /// The same bytes in blocks of another size.
+    ///
+    /// # Errors
+    ///
+    /// [`MediumError::Size`] when a part of a block would be left over.
+    pub fn with_block_size(self, block: BlockSize) -> Result<Self, MediumError> {
+        if self.bytes == 0 || !self.bytes.is_multiple_of(block.bytes().into()) {
+            return Err(MediumError::Size { bytes: self.bytes, block });
+        }
+        Ok(Self { block, ..self })
+    }
+
+    /// Bytes in a block.
+    #[must_use]
+    pub fn block_size(&self) -> BlockSize {
+        self.block
+    }
+
+    /// Number of blocks; at least 1.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        self.bytes / BLOCK
+        self.block.blocks_in(self.bytes)
     }
 
     /// Whether it was opened for reading only.
@@ -133,6 +155,29 @@ impl Medium {
     /// Waits until what was written is on stable storage. The size never changes, so data is all there is to save.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// Has the system read a range into its cache, if it will.
+    pub(super) fn pre_fetch(&self, offset: u64, len: u64) {
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+            unreachable!("{len} bytes at {offset} of a file")
+        };
+        // A wish: where it cannot be granted, the blocks are read when they are needed.
+        let _ = posix_fadvise(&self.file, offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
+
+    /// The first byte of data from `offset` on, and the hole behind it; `None` when there is none, and only a hole up to the end
+    /// (lseek(2), SEEK_DATA). Where the file system knows no holes all is data.
+    pub(super) fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let seek = |from: u64, whence| {
+            let Ok(from) = i64::try_from(from) else { unreachable!("byte {from} of a file") };
+            lseek(&self.file, from, whence).map(|place| u64::try_from(place).unwrap_or(0))
+        };
+        match seek(offset, Whence::SeekData) {
+            Ok(start) => Ok(Some(start..seek(start, Whence::SeekHole)?)),
+            Err(Errno::ENXIO) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Gives the space of a range back; it reads as zeroes then. `false`, with nothing changed, where the file system

@@ -1,38 +1,35 @@
 //! Emulated disks: SCSI commands answered from a file or from memory.
 //!
 //! A CDB becomes an `Operation` without looking at anything else (cdb.rs); then it is done: parameter data (inquiry.rs,
-//! mode.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
+//! mode.rs, opcodes.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
 //! SBC-4; clauses of SBC-4 moved between its drafts, so its commands and pages are cited by name.
 
+mod block_size;
 mod cdb;
 mod data;
 mod identity;
 mod inquiry;
 mod medium;
 mod mode;
+mod opcodes;
 mod provisioning;
 mod sense;
 #[cfg(test)]
 mod tests;
 
+pub use block_size::BlockSize;
 pub use identity::DiskIdentity;
 pub(crate) use identity::fnv1a;
 pub use medium::{Medium, MediumError};
 
 use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
 use crate::reactor::{Event, Reactor};
-use crate::scsi::{Cdb, DataDirection, Outcome, Sense};
+use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
 use cdb::{DataPhase, Extent, Operation};
 
-/// Bytes in a logical block of every emulated disk.
-pub const BLOCK_SIZE: u32 = 512;
-
-/// The same as a number of bytes in a file.
-const BLOCK: u64 = BLOCK_SIZE as u64;
-
-/// Blocks in the largest transfer a guest can ask for: 508 KiB, what 128 segments of a page (feature-sg-grant) carry when
-/// the first one starts inside its page.
-pub const DEFAULT_MAX_TRANSFER_BLOCKS: u32 = 1016;
+/// Bytes in the largest transfer a guest can ask for: what 128 segments of a page (feature-sg-grant) carry when the first one
+/// starts inside its page.
+pub const DEFAULT_MAX_TRANSFER: u32 = 508 * 1024;
 
 /// Peripheral device type of a direct access block device (SPC-5, 6.7.2).
 const DEVICE_TYPE: u8 = 0x00;
@@ -45,28 +42,44 @@ pub struct EmulatedDisk {
     medium: Medium,
     identity: DiskIdentity,
     max_transfer_blocks: u32,
+    /// WCE. Without it every command that writes ends with a sync.
+    write_cache: bool,
 }
 
 impl EmulatedDisk {
-    /// Makes a disk. `max_transfer_blocks` is told to the guest (VPD page B0h), and READ, WRITE and VERIFY of more blocks
-    /// are refused with INVALID FIELD IN CDB (SBC-4, Block Limits VPD page).
+    /// Makes a disk. `max_transfer` is a number of bytes, which is told to the guest as blocks (VPD page B0h); READ, WRITE and
+    /// VERIFY of more are refused with INVALID FIELD IN CDB (SBC-4, Block Limits VPD page).
     ///
     /// # Panics
     ///
-    /// When `max_transfer_blocks` is 0, which would mean that there is no limit.
+    /// When `max_transfer` is less than a block: 0 blocks would mean that there is no limit.
     #[must_use]
-    pub fn new(medium: Medium, identity: DiskIdentity, max_transfer_blocks: u32) -> Self {
+    pub fn new(medium: Medium, identity: DiskIdentity, max_transfer: u32) -> Self {
+        let max_transfer_blocks = medium.block_size().blocks_of(max_transfer);
         assert_ne!(max_transfer_blocks, 0, "a disk that transfers nothing");
-        Self { medium, identity, max_transfer_blocks }
+        Self { medium, identity, max_transfer_blocks, write_cache: true }
     }
 
     /// Does a command; the number of bytes moved between `data` and the disk, or why it was not done.
-    fn execute(&self, cdb: &Cdb, direction: DataDirection, data: &mut [u8]) -> Result<usize, Sense> {
-        let operation = Operation::decode(cdb)?;
+    fn execute(
+        &mut self,
+        operation: Operation,
+        direction: DataDirection,
+        data: &mut [u8],
+    ) -> Result<usize, Sense> {
         if operation.writes() && self.medium.is_read_only() {
             return Err(sense::WRITE_PROTECTED);
         }
-        let data = agreed(operation.data_phase(), direction, data)?;
+        let data = agreed(operation.data_phase(self.block()), direction, data)?;
+        let moved = self.carry_out(operation, data)?;
+        if operation.writes() && !self.write_cache {
+            self.sync(operation.lba())?;
+        }
+        Ok(moved)
+    }
+
+    /// The same, when it is allowed and its data is there.
+    fn carry_out(&mut self, operation: Operation, data: &mut [u8]) -> Result<usize, Sense> {
         match operation {
             Operation::TestUnitReady => Ok(0),
             Operation::RequestSense { descriptor, allocation } => {
@@ -77,23 +90,40 @@ impl EmulatedDisk {
             }
             Operation::Inquiry { page, allocation, .. } => Ok(give(&self.vpd_page(page)?, allocation, data)),
             Operation::ModeSense(asked) => Ok(give(&self.mode_sense(asked)?, asked.allocation, data)),
-            Operation::StartStopUnit { stop } => self.start_stop(stop),
-            Operation::ReadCapacity10 => {
-                Ok(give(&inquiry::capacity_10(self.medium.blocks()), usize::MAX, data))
+            Operation::ModeSelect { ten, .. } => self.mode_select(ten, data),
+            Operation::LogSense { page, subpage, allocation } => {
+                Ok(give(&inquiry::log_page(page, subpage)?, allocation, data))
             }
+            Operation::StartStopUnit { stop } => self.start_stop(stop),
+            Operation::ReadCapacity10 => Ok(give(&inquiry::capacity_10(&self.medium), usize::MAX, data)),
             Operation::ReadCapacity16 { allocation } => {
-                Ok(give(&inquiry::capacity_16(self.medium.blocks()), allocation, data))
+                Ok(give(&inquiry::capacity_16(&self.medium), allocation, data))
             }
             Operation::ReportLuns { select, allocation } => {
                 Ok(give(&inquiry::report_luns(select)?, allocation, data))
             }
+            Operation::ReportOpcodes(asked) => Ok(give(&opcodes::report(asked)?, asked.allocation, data)),
+            Operation::ReportTaskManagement { extended, allocation } => {
+                Ok(give(&opcodes::task_management(extended), allocation, data))
+            }
             Operation::Read { extent, fua } => self.read(extent, fua, data),
             Operation::Write { extent, fua } => self.write(extent, fua, data),
+            Operation::WriteAndVerify { extent, compare } => self.write_and_verify(extent, compare, data),
+            Operation::OrWrite { extent, fua } => self.or_write(extent, fua, data),
+            Operation::CompareAndWrite { extent, fua } => self.compare_and_write(extent, fua, data),
             Operation::Verify { extent, against } => self.verify(extent, against, data),
+            Operation::PreFetch { extent } => self.pre_fetch(extent),
             Operation::SynchronizeCache { extent } => self.synchronize_cache(extent),
+            Operation::GetLbaStatus { lba, allocation } => {
+                Ok(give(&self.lba_status(lba, allocation)?, allocation, data))
+            }
             Operation::Unmap { .. } => self.unmap(data),
             Operation::WriteSame { extent, unmap, .. } => self.write_same(extent, unmap, data),
         }
+    }
+
+    fn block(&self) -> BlockSize {
+        self.medium.block_size()
     }
 
     /// Where an extent of at most `limit` blocks lies on the medium, in bytes.
@@ -106,7 +136,7 @@ impl EmulatedDisk {
         if extent.lba >= self.medium.blocks() || end.is_none_or(|end| end > self.medium.blocks()) {
             return Err(sense::LBA_OUT_OF_RANGE);
         }
-        Ok(extent.lba.saturating_mul(BLOCK))
+        Ok(self.block().bytes_of(extent.lba))
     }
 }
 
@@ -135,15 +165,22 @@ fn give(answer: &[u8], allocation: usize, data: &mut [u8]) -> usize {
 
 impl EmulatedDisk {
     /// Does a command from beginning to end.
-    pub(crate) fn perform(&self, command: Command) -> Completion {
+    pub(crate) fn perform(&mut self, command: Command) -> Completion {
         let Command { tag, cdb, direction, mut buffer, .. } = command;
         let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
         let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };
-        let outcome = match self.execute(&cdb, direction, data) {
-            Ok(moved) => {
+        let done = Operation::decode(&cdb)
+            .and_then(|operation| Ok((operation, self.execute(operation, direction, data)?)));
+        let outcome = match done {
+            Ok((operation, moved)) => {
                 let residual = u32::try_from(moved).ok().and_then(|moved| len.checked_sub(moved));
                 let Some(residual) = residual else { unreachable!("{moved} of {len} bytes moved") };
-                Outcome::good(residual)
+                // All of a range fits the page cache, as far as a guest can tell (SBC-4, PRE-FETCH (10) command).
+                let status = match operation {
+                    Operation::PreFetch { .. } => SamStatus::CONDITION_MET,
+                    _ => SamStatus::GOOD,
+                };
+                Outcome { status, ..Outcome::good(residual) }
             }
             Err(sense) => Outcome::check_condition(sense, len),
         };

@@ -1,20 +1,37 @@
-//! Giving blocks back and filling many with one: UNMAP and WRITE SAME.
+//! Giving blocks back, filling many with one, and which take space: UNMAP, WRITE SAME, GET LBA STATUS.
 
 use super::cdb::Extent;
-use super::medium::CHUNK_BLOCKS;
+use super::medium::CHUNK;
 use super::{EmulatedDisk, sense};
 use crate::scsi::Sense;
 
-/// Blocks of all descriptors of an UNMAP together: 1 GiB, so that no command keeps the worker for long.
-pub(super) const MAX_UNMAP_BLOCKS: u32 = 1 << 21;
+/// Bytes of all descriptors of an UNMAP together, so that no command keeps the worker for long.
+const MAX_UNMAP: u32 = 1 << 30;
 /// Descriptors of an UNMAP.
 pub(super) const MAX_UNMAP_DESCRIPTORS: u32 = 256;
-/// Blocks that are freed together: a page of 4096 bytes.
-pub(super) const UNMAP_GRANULARITY: u32 = 8;
-/// Blocks of a WRITE SAME: 32 MiB, which may all have to be written.
-pub(super) const MAX_WRITE_SAME_BLOCKS: u32 = 1 << 16;
+/// Bytes that are freed together: a page.
+const UNMAP_GRANULARITY: u32 = 4096;
+/// Bytes of a WRITE SAME, which may all have to be written.
+const MAX_WRITE_SAME: u32 = 32 << 20;
+/// Descriptors in the answer to a GET LBA STATUS.
+const MAX_STATUS_DESCRIPTORS: usize = 64;
+/// Bytes in front of them, and of each.
+const STATUS_HEADER: usize = 8;
+const STATUS_DESCRIPTOR: usize = 16;
 
 impl EmulatedDisk {
+    pub(super) fn max_unmap_blocks(&self) -> u32 {
+        self.block().blocks_of(MAX_UNMAP)
+    }
+
+    pub(super) fn unmap_granularity(&self) -> u32 {
+        self.block().blocks_of(UNMAP_GRANULARITY)
+    }
+
+    pub(super) fn max_write_same_blocks(&self) -> u32 {
+        self.block().blocks_of(MAX_WRITE_SAME)
+    }
+
     /// UNMAP. The whole list is checked before anything is done. Where the file system knows no holes the blocks stay as
     /// they are, for UNMAP is a wish and not an order (SBC-4, 4.7).
     pub(super) fn unmap(&self, list: &[u8]) -> Result<usize, Sense> {
@@ -25,13 +42,13 @@ impl EmulatedDisk {
             blocks = blocks.saturating_add(extent.blocks.into());
             count = count.saturating_add(1);
         }
-        if count > MAX_UNMAP_DESCRIPTORS || blocks > MAX_UNMAP_BLOCKS.into() {
+        if count > MAX_UNMAP_DESCRIPTORS || blocks > self.max_unmap_blocks().into() {
             return Err(sense::INVALID_FIELD_IN_LIST);
         }
         for extent in descriptors(list)?.filter(|extent| extent.blocks > 0) {
             let offset = self.locate(extent, u32::MAX)?;
             self.medium
-                .punch_hole(offset, extent.bytes())
+                .punch_hole(offset, extent.bytes(self.block()))
                 .map_err(|error| sense::write_failed(&error, extent.lba))?;
         }
         Ok(list.len())
@@ -43,18 +60,67 @@ impl EmulatedDisk {
         if extent.blocks == 0 {
             return Err(sense::INVALID_FIELD_IN_CDB);
         }
-        let offset = self.locate(extent, MAX_WRITE_SAME_BLOCKS)?;
-        let (medium, len) = (&self.medium, extent.bytes());
+        let offset = self.locate(extent, self.max_write_same_blocks())?;
+        let (medium, len) = (&self.medium, extent.bytes(self.block()));
         let zeroes = block.iter().all(|byte| *byte == 0);
         let filled = match (zeroes, unmap) {
             (true, true) => medium
                 .punch_hole(offset, len)
                 .and_then(|done| if done { Ok(()) } else { medium.zero(offset, len) }),
             (true, false) => medium.zero(offset, len),
-            (false, _) => medium.fill(offset, len, &block.repeat(CHUNK_BLOCKS)),
+            (false, _) => {
+                let times = CHUNK.checked_div(block.len()).unwrap_or(0);
+                medium.fill(offset, len, &block.repeat(times))
+            }
         };
         filled.map_err(|error| sense::write_failed(&error, extent.lba))?;
         Ok(block.len())
+    }
+
+    /// GET LBA STATUS: from `lba` on, as many descriptors as there is room for, at least one (SBC-4, GET LBA STATUS parameter
+    /// data). RTP is 0, and the completion condition is not told.
+    pub(super) fn lba_status(&self, lba: u64, allocation: usize) -> Result<Vec<u8>, Sense> {
+        self.locate(Extent { lba, blocks: 0 }, 0)?;
+        let room = allocation.saturating_sub(STATUS_HEADER) / STATUS_DESCRIPTOR;
+        let mut descriptors = Vec::new();
+        let mut lba = lba;
+        for _ in 0..room.clamp(1, MAX_STATUS_DESCRIPTORS) {
+            if lba >= self.medium.blocks() {
+                break;
+            }
+            let (extent, deallocated) = self.status_at(lba)?;
+            descriptors.extend(extent.lba.to_be_bytes());
+            descriptors.extend(extent.blocks.to_be_bytes());
+            descriptors.extend([u8::from(deallocated), 0, 0, 0]);
+            lba = lba.saturating_add(extent.blocks.into());
+        }
+        let Ok(len) = u32::try_from(descriptors.len().saturating_add(4)) else {
+            unreachable!("64 descriptors")
+        };
+        let mut data = len.to_be_bytes().to_vec();
+        data.resize(STATUS_HEADER, 0);
+        data.extend(descriptors);
+        Ok(data)
+    }
+
+    /// Blocks from `lba` on that are alike, and whether they are deallocated: those that lie in a hole with every byte.
+    fn status_at(&self, lba: u64) -> Result<(Extent, bool), Sense> {
+        let end = self.medium.blocks();
+        let block = self.block();
+        // The last byte of a block decides where data ends, the first one where it begins.
+        let last = u64::from(block.bytes()).saturating_sub(1);
+        let data = self.medium.next_data(block.bytes_of(lba)).map_err(|_| sense::read_failed(lba))?;
+        let data =
+            data.map(|data| block.blocks_in(data.start)..block.blocks_in(data.end.saturating_add(last)));
+        let (until, deallocated) = match data {
+            None => (end, true),
+            Some(data) if data.start > lba => (data.start, true),
+            Some(data) => (data.end, false),
+        };
+        // The file may have changed between two looks at it, and the field has 32 bits.
+        let blocks = until.min(end).saturating_sub(lba).clamp(1, u32::MAX.into());
+        let Ok(blocks) = u32::try_from(blocks) else { unreachable!("clamped") };
+        Ok((Extent { lba, blocks }, deallocated))
     }
 }
 

@@ -33,7 +33,7 @@ thread_local! {
 fuzz_target!(|bytes: &[u8]| {
     let Ok(inputs) = Vec::<Input>::arbitrary(&mut Unstructured::new(bytes)) else { return };
     let medium = Medium::ram(BLOCKS * 512).expect("memory");
-    let mut disk = EmulatedDisk::new(medium, DiskIdentity::from_name("fuzz"), 32);
+    let mut disk = EmulatedDisk::new(medium, DiskIdentity::from_name("fuzz"), 32 * 512);
     POOL.with_borrow_mut(|pool| inputs.iter().for_each(|input| run(&mut disk, pool, input)));
 });
 
@@ -60,8 +60,8 @@ fn run(disk: &mut EmulatedDisk, pool: &mut BufferPool, input: &Input) {
     assert!(done.is_empty() && completion.tag == tag, "one completion");
     let outcome = completion.outcome;
     assert_eq!(outcome.host, HostStatus::OK);
-    let good = outcome.status == SamStatus::GOOD;
-    assert_eq!(outcome.sense.key_asc_ascq().is_none(), good, "sense with CHECK CONDITION, and only then");
+    let well = matches!(outcome.status, SamStatus::GOOD | SamStatus::CONDITION_MET);
+    assert_eq!(outcome.sense.key_asc_ascq().is_none(), well, "sense with CHECK CONDITION, and only then");
     let residual = outcome.residual as usize;
     assert!(residual <= room, "{residual} of {room} bytes left over");
     let Some(buffer) = completion.buffer else { return assert_eq!(room, 0, "the buffer comes back") };

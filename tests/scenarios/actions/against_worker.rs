@@ -10,7 +10,7 @@ use pvscsi_backend::control::WorkerError;
 use pvscsi_backend::demo::SimVhost;
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_ring::{Nexus, RingError};
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER_BLOCKS, DiskIdentity, EmulatedDisk, Medium};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium};
 use pvscsi_sg::{LogicalUnit, ReactorKind};
 use pvscsi_sim::hostile::{Action, Backend, End, HostileGuest};
 use pvscsi_xen::DomId;
@@ -30,7 +30,7 @@ const LINES_MAX: u32 = 10;
 pub fn run(kind: ReactorKind, start_index: u32, actions: &[Action]) {
     count_log_lines();
     let medium = Medium::ram(1 << 20).unwrap();
-    let disk = EmulatedDisk::new(medium, DiskIdentity::from_name("hostile"), DEFAULT_MAX_TRANSFER_BLOCKS);
+    let disk = EmulatedDisk::new(medium, DiskIdentity::from_name("hostile"), DEFAULT_MAX_TRANSFER);
     let (scripted, remote) = scripted_lun();
     let luns: Vec<(Nexus, Box<dyn LogicalUnit>)> = vec![
         (Nexus { channel: 0, id: 1, lun: 0 }, Box::new(disk)),

@@ -30,7 +30,7 @@ pub struct Attach {
     pdev: Option<String>,
     /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared,
     /// allow=GROUP for commands that are refused otherwise, reservations=guests or reservations=device for who keeps them,
-    /// backend=DOMAIN for a device of another domain
+    /// block-size=4096 for file: and ram:, backend=DOMAIN for a device of another domain
     #[arg(required_unless_present = "config")]
     vdev: Option<String>,
     /// The same options, as xl scsi-attach takes them

@@ -1,4 +1,5 @@
 use super::*;
+use compare::{VERIFIED_WRITES, compare_and_write};
 use medium::{Scratch, failing, read_only};
 
 const READS: [u8; 4] = [0x08, 0x28, 0xa8, 0x88];
@@ -212,7 +213,7 @@ fn synchronize_cache() {
 #[test]
 fn a_write_protected_disk_is_read_only() {
     let mut bench = Bench::of(read_only(16));
-    for opcode in WRITES.into_iter().chain([0x41, 0x93]) {
+    for opcode in WRITES.into_iter().chain(VERIFIED_WRITES).chain([0x41, 0x93, 0x8b]) {
         assert_eq!(
             bench.data_out(&on_blocks(opcode, 0, 0, 1), &[0; 512]),
             (WRITE_PROTECTED, 512),
@@ -220,11 +221,14 @@ fn a_write_protected_disk_is_read_only() {
         );
         assert_eq!(bench.none(&on_blocks(opcode, 0, 99, 1)), WRITE_PROTECTED, "{opcode:#x}");
     }
+    assert_eq!(bench.data_out(&compare_and_write(0, 0, 1), &[0; 1024]), (WRITE_PROTECTED, 1024));
     assert_eq!(bench.data_out(&[0x42, 0, 0, 0, 0, 0, 0, 0, 8, 0], &[0; 8]), (WRITE_PROTECTED, 8));
     assert_eq!(bench.none(&[0x93, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]), WRITE_PROTECTED, "NDOB");
     assert_eq!(bench.blocks(0, 16), pattern(1, 16));
     assert_eq!(bench.none(&on_blocks(0x35, 0, 0, 0)), GOOD);
     assert_eq!(bench.none(&on_blocks(0x2f, 0, 0, 16)), GOOD);
+    assert_eq!(bench.none(&on_blocks(0x34, 0, 0, 16)), GOOD);
+    assert_eq!(bench.answer(&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0], 24).len(), 24);
     assert_eq!(bench.none(&[0x1b, 0, 0, 0, 0, 0]), GOOD);
 }
 

@@ -81,8 +81,9 @@ fn block_pages() {
     let word = |at: usize| u32::from_be_bytes(limits[at..at + 4].try_into().unwrap());
     assert_eq!(limits[..4], [0, 0xb0, 0, 0x3c]);
     assert_eq!(limits[4], 1, "WSNZ");
-    assert_eq!(limits[5], 0, "no COMPARE AND WRITE");
+    assert_eq!(limits[5], 255, "maximum COMPARE AND WRITE length");
     assert_eq!((word(8), word(12)), (1016, 1016), "maximum and optimal transfer length");
+    assert_eq!(word(16), 1016, "maximum prefetch length");
     assert_eq!(word(20), 1 << 21, "maximum unmap LBA count");
     assert_eq!(word(24), 256, "maximum unmap descriptors");
     assert_eq!(word(28), 8, "optimal unmap granularity");
@@ -111,7 +112,7 @@ fn capacity() {
     assert_eq!(data[8..12], [0, 0, 2, 0], "block length");
     assert_eq!(data[12..16], [0, 0, 0xc0, 0], "no protection, no larger physical blocks, LBPME, LBPRZ");
     assert_eq!(data[16..], [0; 16]);
-    assert_eq!(bench.data_in(&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32).0, INVALID_FIELD);
+    assert_eq!(bench.data_in(&[0x9e, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32).0, INVALID_FIELD);
 
     let mut large = Bench::ram(0x1_8000_0000);
     assert_eq!(large.answer(&ten, 8), [255, 255, 255, 255, 0, 0, 2, 0], "too many: ask READ CAPACITY (16)");
@@ -141,6 +142,35 @@ fn request_sense_finds_nothing() {
     assert_eq!(bench.answer(&[0x03, 1, 0, 0, 252, 0], 252), [0x72, 0, 0, 0, 0, 0, 0, 0]);
 }
 
+/// SPC-5, LOG SENSE: page control and code in byte 2, subpage in byte 3, parameter pointer in bytes 5 and 6.
+#[test]
+fn log_pages() {
+    let mut bench = Bench::ram(8);
+    let log = |page, subpage| [0x4d, 0, page, subpage, 0, 0, 0, 0, 64, 0];
+    for control in [0x00, 0x40, 0x80, 0xc0] {
+        assert_eq!(bench.answer(&log(control, 0), 64), [0, 0, 0, 1, 0], "page 00h, and no other");
+        assert_eq!(bench.answer(&log(control, 0xff), 64), [0x40, 0xff, 0, 4, 0, 0, 0, 0xff], "with subpages");
+    }
+    assert_eq!(bench.answer(&[0x4d, 0, 0, 0, 0, 0, 0, 0, 4, 0], 64), [0, 0, 0, 1], "the allocation length");
+    for page in 0..=0x3f {
+        for subpage in 0..=255 {
+            if page != 0 || !matches!(subpage, 0 | 0xff) {
+                assert_eq!(
+                    bench.data_in(&log(page, subpage), 64),
+                    (INVALID_FIELD, vec![]),
+                    "{page:02x}/{subpage:02x}"
+                );
+            }
+        }
+    }
+    assert_eq!(bench.data_in(&[0x4d, 1, 0, 0, 0, 0, 0, 0, 64, 0], 64).0, INVALID_FIELD, "SP");
+    assert_eq!(
+        bench.data_in(&[0x4d, 0, 0, 0, 0, 0, 1, 0, 64, 0], 64).0,
+        INVALID_FIELD,
+        "a parameter pointer"
+    );
+}
+
 #[test]
 fn commands_without_data() {
     let mut bench = Bench::ram(8);
@@ -157,8 +187,9 @@ fn commands_without_data() {
 #[test]
 fn other_commands_are_refused() {
     let known = [
-        0x00, 0x03, 0x08, 0x0a, 0x12, 0x1a, 0x1b, 0x25, 0x28, 0x2a, 0x2f, 0x35, 0x41, 0x42, 0x5a, 0x88, 0x8a,
-        0x8f, 0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa, 0xaf,
+        0x00, 0x03, 0x08, 0x0a, 0x12, 0x15, 0x1a, 0x1b, 0x25, 0x28, 0x2a, 0x2e, 0x2f, 0x34, 0x35, 0x41, 0x42,
+        0x4d, 0x55, 0x5a, 0x88, 0x89, 0x8a, 0x8b, 0x8e, 0x8f, 0x90, 0x91, 0x93, 0x9e, 0xa0, 0xa3, 0xa8, 0xaa,
+        0xae, 0xaf,
     ];
     let mut bench = Bench::ram(8);
     for opcode in 0..=255 {

@@ -67,13 +67,13 @@ fn what_is_no_medium() {
 
     for content in [&[0_u8; 0][..], &[0; 511], &[0; 513]] {
         let error = Medium::open_file(Scratch::file(content).path(), false).unwrap_err();
-        assert!(matches!(error, MediumError::Size(size) if size == content.len() as u64));
+        assert!(matches!(error, MediumError::Size { bytes, .. } if bytes == content.len() as u64));
     }
     assert_eq!(
         Medium::ram(0).unwrap_err().to_string(),
         "a size of 0 bytes is not a positive multiple of 512"
     );
-    assert!(matches!(Medium::ram(1000).unwrap_err(), MediumError::Size(1000)));
+    assert!(matches!(Medium::ram(1000).unwrap_err(), MediumError::Size { bytes: 1000, .. }));
     assert!(matches!(Medium::ram(u64::MAX - 511).unwrap_err(), MediumError::Memory { .. }));
 }
 

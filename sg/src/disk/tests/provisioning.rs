@@ -186,3 +186,95 @@ fn bad_write_sames() {
     assert_eq!(bench.none(&on_blocks(0x93, 9, 0, 65536)), GOOD);
     assert_eq!(bench.blocks(0, 1), [0; 512]);
 }
+
+/// SBC-4, GET LBA STATUS (16): the starting address is bytes 2 to 9, the allocation length 10 to 13, the report type 14.
+fn get_lba_status(lba: u64, allocation: u32, report_type: u8) -> Vec<u8> {
+    let mut cdb = vec![0x9e, 0x12];
+    cdb.extend(lba.to_be_bytes());
+    cdb.extend(allocation.to_be_bytes());
+    cdb.extend([report_type, 0]);
+    cdb
+}
+
+/// Address, number of blocks and provisioning status (0 mapped, 1 deallocated) of every descriptor in an answer.
+fn status(bench: &mut Bench, lba: u64, allocation: u32) -> Vec<(u64, u32, u8)> {
+    let data = bench.answer(&get_lba_status(lba, allocation, 0), 4096);
+    let len = u32::from_be_bytes(data[..4].try_into().unwrap());
+    assert_eq!(len as usize, data.len() - 4, "parameter data length");
+    assert_eq!(data[4..8], [0; 4]);
+    let (descriptors, rest) = data[8..].as_chunks::<16>();
+    assert!(rest.is_empty(), "{rest:?}");
+    let of = |d: &[u8; 16]| {
+        assert_eq!(d[13..], [0; 3]);
+        let (lba, blocks) = (d[..8].try_into().unwrap(), d[8..12].try_into().unwrap());
+        (u64::from_be_bytes(lba), u32::from_be_bytes(blocks), d[12])
+    };
+    descriptors.iter().map(of).collect()
+}
+
+/// Holes of a file in memory are as large as its pages: 8 blocks.
+#[test]
+fn lba_status_tells_holes() {
+    let mut bench = Bench::ram(64);
+    assert_eq!(status(&mut bench, 0, 4096), [(0, 64, 1)]);
+    assert_eq!(bench.data_out(&on_blocks(0x2a, 0, 8, 16), &[1; 16 * 512]), (GOOD, 0));
+    assert_eq!(bench.data_out(&on_blocks(0x2a, 0, 63, 1), &[1; 512]), (GOOD, 0));
+    let all = [(0, 8, 1), (8, 16, 0), (24, 32, 1), (56, 8, 0)];
+    assert_eq!(status(&mut bench, 0, 4096), all);
+    assert_eq!(status(&mut bench, 3, 4096), [(3, 5, 1), (8, 16, 0), (24, 32, 1), (56, 8, 0)]);
+    assert_eq!(status(&mut bench, 23, 4096), [(23, 1, 0), (24, 32, 1), (56, 8, 0)]);
+    assert_eq!(status(&mut bench, 63, 4096), [(63, 1, 0)]);
+    assert_eq!(status(&mut bench, 0, 8 + 2 * 16 + 15), all[..2], "whole descriptors");
+    assert_eq!(status(&mut bench, 0, 24), all[..1]);
+    let list = list(&[(8, 16)]);
+    assert_eq!(bench.data_out(&unmap(list.len()), &list), (GOOD, 0));
+    assert_eq!(status(&mut bench, 0, 4096), [(0, 56, 1), (56, 8, 0)]);
+    let whole = bench.answer(&get_lba_status(0, 4096, 0), 4096);
+    assert_eq!(
+        bench.answer(&get_lba_status(0, 20, 0), 4096),
+        [&[0, 0, 0, 20][..], &whole[4..20]].concat(),
+        "one, cut off"
+    );
+    assert_eq!(bench.answer(&get_lba_status(0, 4096, 0), 30), whole[..30], "the buffer is short");
+    assert_eq!(bench.none(&get_lba_status(0, 4096, 0)), GOOD);
+}
+
+#[test]
+fn lba_status_has_at_most_64_descriptors() {
+    let mut bench = Bench::ram(200 * 8);
+    for page in 0..100 {
+        assert_eq!(bench.data_out(&on_blocks(0x2a, 0, page * 16, 1), &[1; 512]), (GOOD, 0));
+    }
+    let first = status(&mut bench, 0, u32::MAX);
+    assert_eq!(first.len(), 64);
+    assert!(first.iter().enumerate().all(|(i, d)| *d == (i as u64 * 8, 8, (i % 2) as u8)), "{first:?}");
+    assert_eq!(status(&mut bench, 64 * 8, u32::MAX)[0], (64 * 8, 8, 0), "and so on");
+}
+
+/// NUMBER OF LOGICAL BLOCKS has 32 bits.
+#[test]
+fn lba_status_of_a_large_disk() {
+    let mut bench = Bench::ram(0x2_0000_0000);
+    assert_eq!(
+        status(&mut bench, 0, 4096),
+        [(0, u32::MAX, 1), (u64::from(u32::MAX), u32::MAX, 1), (0x1_ffff_fffe, 2, 1)]
+    );
+}
+
+#[test]
+fn bad_lba_statuses() {
+    let mut bench = Bench::ram(64);
+    assert_eq!(bench.data_in(&get_lba_status(64, 4096, 0), 4096), (LBA_OUT_OF_RANGE, vec![]));
+    assert_eq!(bench.data_in(&get_lba_status(u64::MAX, 4096, 0), 4096), (LBA_OUT_OF_RANGE, vec![]));
+    for report_type in 1..=255 {
+        assert_eq!(bench.data_in(&get_lba_status(0, 4096, report_type), 4096).0, INVALID_FIELD);
+    }
+    let cdb = get_lba_status(3, 4096, 0);
+    let pipe = nix::unistd::pipe().unwrap().0;
+    let mut bench = Bench::of(Medium::over(pipe.into(), 64 * 512, false).unwrap());
+    assert_eq!(
+        bench.data_in(&cdb, 4096).0,
+        Some((3, 0x11, 0)),
+        "UNRECOVERED READ ERROR where there is no seeking"
+    );
+}
