@@ -41,6 +41,8 @@ pub enum Test {
     Driver,
     /// QEMU's devices: disks of three kinds and a CD drive, with the tools of their trades.
     Devices,
+    /// A medium changer, which mtx operates.
+    Changer,
 }
 
 impl Test {
@@ -59,6 +61,7 @@ impl Test {
             Self::Names => Some("names"),
             Self::Driver => Some("driver"),
             Self::Devices => Some("devices"),
+            Self::Changer => Some("changer"),
         }
     }
 
