@@ -5,13 +5,12 @@ PATH=/tmp:$PATH
 check model-is-up model_up
 say "the changer is $CHANGER, $SG"
 same dom0-has-changer 8 "$(cat /sys/bus/scsi/devices/$CHANGER/type)"
-check dom0-has-its-driver test -c /dev/sch0
+check dom0-has-its-driver within 20 test -c /dev/sch0
 # mtx says by which name it was told of a device: one for both sides.
 ln -s $SG /tmp/changer
 
 # says COMMAND...: keeps for the guest what the command says here, and how it ends.
 says() { { "$@" && echo "exit 0" || echo "exit $?"; } > "$OVERLAY/$(echo "$*" | tr ' /' --)" 2>&1; }
-mkdir -p $OVERLAY
 for command in inquiry status 'load 4 1' 'transfer 1 2' 'transfer 2 9'; do says mtx -f /tmp/changer $command; done
 says sg_raw /tmp/changer a5 00 00 00 04 03 01 00 00 00 00 00
 says sg_raw /tmp/changer a5 00 00 00 04 00 04 01 00 00 00 00
@@ -20,7 +19,7 @@ says sg_raw -r 255 /tmp/changer 1a 08 1d 00 ff 00
 says sg_raw -r 255 /tmp/changer 1a 08 1f 00 ff 00
 says sg_vpd --page=0x83 /tmp/changer
 check dom0-status-is-the-models grep "Storage Element 1:Full :VolumeTag=LAB001L5" $OVERLAY/mtx--f--tmp-changer-status
-check dom0-move-is-refused grep "source Element Address 1027 is Empty" $OVERLAY/mtx--f--tmp-changer-load-4-1
+check dom0-move-is-refused grep "Source Element Address 1027 is Empty" $OVERLAY/mtx--f--tmp-changer-load-4-1
 
 guest g
 serve $D

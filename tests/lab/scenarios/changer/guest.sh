@@ -1,27 +1,27 @@
 # The changer in the guest: each command must say what it has said in dom0, and move what it says.
-changer_there() { ls -d /sys/bus/scsi/devices/*:0:0:0/scsi_generic/sg* && [ -e /dev/sch0 ]; }
+changer_there() { ls -d /sys/bus/scsi/devices/*:0:0:0/scsi_generic/sg*; }
 check changer-is-there within 30 changer_there
 DEVICE=$(ls -d /sys/bus/scsi/devices/*:0:0:0)
 same type-is-changer 8 "$(cat $DEVICE/type)"
-check its-driver-has-it test -c /dev/sch0
+check its-driver-has-it within 20 test -c /dev/sch0
 SG=/dev/$(ls $DEVICE/scsi_generic)
 ln -s $SG /tmp/changer
 
+MTX="mtx -f /tmp/changer"
+
 # as_dom0 NAME COMMAND...: the command says what it has said there, byte for byte, and ends in the same way.
 as_dom0() {
-	local name=$1
+	local name=$1 there
 	shift
+	there="/lab/$(echo "$*" | tr ' /' --)"
 	{ "$@" && echo "exit 0" || echo "exit $?"; } > /tmp/said 2>&1
-	if cmp -s "/lab/$(echo "$*" | tr ' /' --)" /tmp/said; then pass $name; else
-		fail $name "$(diff "/lab/$(echo "$*" | tr ' /' --)" /tmp/said)"
-	fi
+	if cmp -s "$there" /tmp/said; then pass $name; else fail $name "$(diff "$there" /tmp/said)"; fi
 }
 # shows NAME LINE: a line of the status, from its start; blanks fill a volume tag up.
 shows() {
-	mtx -f /tmp/changer status > /tmp/status 2>&1
+	$MTX status > /tmp/status 2>&1
 	if grep -q "^ *$2 *\$" /tmp/status; then pass $1; else fail $1 "$(cat /tmp/status)"; fi
 }
-MTX="mtx -f /tmp/changer"
 
 as_dom0 inquiry-as-in-dom0 $MTX inquiry
 as_dom0 status-as-in-dom0 $MTX status
@@ -36,9 +36,9 @@ check unloads $MTX unload 1 0
 as_dom0 all-is-back $MTX status
 
 as_dom0 empty-slot-fails-as-in-dom0 $MTX load 4 1
-check empty-slot-is-named grep "source Element Address 1027 is Empty" /tmp/said
+check empty-slot-is-named grep "Source Element Address 1027 is Empty" /tmp/said
 as_dom0 full-slot-fails-as-in-dom0 $MTX transfer 1 2
-check full-slot-is-named grep "destination Element Address 1025 is Already Full" /tmp/said
+check full-slot-is-named grep "Destination Element Address 1025 is Already Full" /tmp/said
 as_dom0 no-such-slot-fails-as-in-dom0 $MTX transfer 2 9
 as_dom0 sense-of-empty-as-in-dom0 sg_raw /tmp/changer a5 00 00 00 04 03 01 00 00 00 00 00
 check sense-of-empty-is-clear grep -i "medium source element empty" /tmp/said

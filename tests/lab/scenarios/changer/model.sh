@@ -24,11 +24,11 @@ model_up() {
 }
 # where_is_it: the address of the medium changer (type 8) behind the loopback.
 where_is_it() { lsscsi | awk '$2 == "mediumx" && /XENLAB/ { gsub(/[][]/, "", $1); print $1 }'; }
-is_there() { [ -n "$(where_is_it)" ] && ls /sys/bus/scsi/devices/$(where_is_it)/scsi_generic && [ -e /dev/sch0 ]; }
+is_there() { [ -n "$(where_is_it)" ] && ls /sys/bus/scsi/devices/$(where_is_it)/scsi_generic; }
 
 # model_down: takes it away, with what it remembers.
 model_down() {
 	rm $PORT/lun/lun_0/changer
 	echo NULL > $PORT/nexus
-	rmdir $PORT/lun/lun_0 $PORT ${PORT%/*} && kill $MODEL && ended $MODEL 10 && rmdir $STORE
+	rmdir $PORT/lun/lun_0 $PORT ${PORT%/*} && kill $MODEL && ended $MODEL 10 && rmdir $STORE ${STORE%/*}
 }
