@@ -43,6 +43,8 @@ pub enum Test {
     Devices,
     /// Two guests that share disks, and keep each other out.
     Reservations,
+    /// A medium changer, which mtx operates.
+    Changer,
 }
 
 impl Test {
@@ -62,6 +64,7 @@ impl Test {
             Self::Driver => Some("driver"),
             Self::Devices => Some("devices"),
             Self::Reservations => Some("reservations"),
+            Self::Changer => Some("changer"),
         }
     }
 
