@@ -17,7 +17,7 @@ for target in 0 1; do
 	if [ $n -gt 0 ]; then pass a-$NAME-wrote-until-then; else fail a-$NAME-wrote-until-then "$n writes"; fi
 	says a-$NAME-write-conflicts "reservation conflict" -s 512 -i /dev/zero $SG 2a 00 00 00 00 00 00 00 01 00
 	check a-$NAME-still-reads reads
-	same a-$NAME-holds-nothing "0xb" "$(keys)"
+	same a-$NAME-holds-nothing "0x11" "$(keys)"
 	meet $NAME-stopped
 done
 for target in 0 1; do
