@@ -1,8 +1,6 @@
 //! LUN 0 of a target that has only other LUNs.
 
-use pvscsi_sg::{
-    Command, Completion, Event, LogicalUnit, Outcome, Reactor, ResetJob, Sense, buffer_len, deliver,
-};
+use pvscsi_sg::{Command, Completion, Event, Job, LogicalUnit, Outcome, Reactor, Sense, buffer_len, deliver};
 
 /// LOGICAL UNIT NOT SUPPORTED (SPC-5, 4.4; key ILLEGAL REQUEST).
 const NOT_SUPPORTED: (u8, u8, u8) = (0x05, 0x25, 0x00);
@@ -48,7 +46,7 @@ impl LogicalUnit for AbsentUnit {
 
     fn attach(&mut self, _: u32) {}
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         None
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use pvscsi_ring::{Answer, Ticket};
-use pvscsi_sg::ResetJob;
+use pvscsi_sg::Job;
 
 use crate::control::Bell;
 use crate::log_limit::LogLimit;
@@ -48,7 +48,7 @@ impl Resets {
         &mut self,
         ticket: Ticket,
         lun: usize,
-        resetter: impl FnOnce() -> Option<ResetJob>,
+        resetter: impl FnOnce() -> Option<Job>,
     ) -> Option<(Ticket, Answer<'static>)> {
         if !self.running.contains(&lun) {
             let Some(job) = resetter() else { return Some((ticket, Answer::TASK_DONE)) };
@@ -141,7 +141,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..100 {
                 let ticket = a_ticket();
-                let job: ResetJob = Box::new(|| Err(io::ErrorKind::PermissionDenied.into()));
+                let job: Job = Box::new(|| Err(io::ErrorKind::PermissionDenied.into()));
                 assert!(resets.start(ticket, 3, || Some(job)).is_none(), "it is under way");
                 let mut answers = 0;
                 while answers == 0 {

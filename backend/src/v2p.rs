@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::thread::{Builder, JoinHandle};
 
 use pvscsi_ring::Nexus;
 use pvscsi_sg::LogicalUnit;
+use tracing::warn;
 
 /// A logical unit and its place.
 pub struct Lun {
@@ -25,6 +27,20 @@ impl fmt::Debug for Lun {
     }
 }
 
+impl Lun {
+    /// A guest that goes lets go of the medium: in a thread, for the device may take its time.
+    fn unlock(&self) -> Option<JoinHandle<()>> {
+        let (unlock, Nexus { channel, id, lun }) = (self.unit.unlocker()?, self.nexus);
+        let unlock = move || {
+            if let Err(error) = unlock() {
+                warn!("{channel}:{id}:{lun}: allowing the removal of its medium: {error}");
+            }
+        };
+        let thread = Builder::new().name("unlock".into()).spawn(unlock);
+        thread.inspect_err(|error| warn!("no thread to allow the removal of a medium: {error}")).ok()
+    }
+}
+
 /// The logical units of one vhost. An index stays the same as long as the unit is there.
 #[derive(Debug, Default)]
 pub struct V2p {
@@ -35,6 +51,17 @@ pub struct V2p {
     /// Units that were given commands since the last flush.
     touched: Vec<usize>,
     hidden: usize,
+    /// Media that are being let go of.
+    unlocking: Vec<JoinHandle<()>>,
+}
+
+impl Drop for V2p {
+    fn drop(&mut self) {
+        let last = self.luns.drain(..).flatten().filter_map(|lun| lun.unlock());
+        for thread in self.unlocking.drain(..).chain(last.collect::<Vec<_>>()) {
+            assert!(thread.join().is_ok(), "letting go of a medium panics");
+        }
+    }
 }
 
 impl V2p {
@@ -126,8 +153,9 @@ impl V2p {
 
     /// Removes a hidden unit.
     pub fn remove(&mut self, index: usize) {
-        let lun = self.luns.get_mut(index).and_then(Option::take);
-        assert!(lun.is_some_and(|lun| lun.leaving), "only a hidden unit is removed");
+        let lun = self.luns.get_mut(index).and_then(Option::take).filter(|lun| lun.leaving);
+        let Some(lun) = lun else { unreachable!("only a hidden unit is removed") };
+        self.unlocking.extend(lun.unlock());
         self.hidden = self.hidden.saturating_sub(1);
     }
 

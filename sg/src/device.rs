@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, buffer_len};
+use crate::logical_unit::{Command, Completion, Job, LogicalUnit, buffer_len};
 use crate::reactor::{Event, Reactor};
-use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
+use crate::scsi::{HostStatus, Outcome, PREVENT_ALLOW, SamStatus, Sense};
 use crate::sys::sg_io::{SG_INFO_DIRECT_IO, SG_INFO_DIRECT_IO_MASK, SgIoHdr};
-use crate::sys::sg_queue::{Finished, READ, SgQueue, SgResult, WRITE, reset_device};
+use crate::sys::sg_queue::{Finished, READ, SgQueue, SgResult, WRITE, allow_removal, reset_device};
 
 /// Why an sg node could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,8 @@ pub struct SgDevice {
     device_type: u8,
     owner: u32,
     gone: bool,
+    /// The guest has prevented the removal of the medium.
+    prevents: bool,
     told_indirect: bool,
     told_refused: bool,
 }
@@ -65,6 +67,7 @@ impl SgDevice {
             device_type: u8::try_from(id.scsi_type).unwrap_or(0x1f),
             owner: 0,
             gone: false,
+            prevents: false,
             told_indirect: false,
             told_refused: false,
         })
@@ -85,6 +88,9 @@ impl SgDevice {
 
 impl LogicalUnit for SgDevice {
     fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
+        if command.cdb.opcode() == PREVENT_ALLOW {
+            self.prevents = command.cdb.prevents_removal();
+        }
         let refused = if self.gone {
             Some((command, HostStatus::NO_CONNECT))
         } else {
@@ -150,7 +156,7 @@ impl LogicalUnit for SgDevice {
         self.owner = owner;
     }
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         let device = self.queue.clone_device();
         Some(Box::new(move || {
             let device = device?;
@@ -167,6 +173,11 @@ impl LogicalUnit for SgDevice {
                 }
             }
         }))
+    }
+
+    fn unlocker(&self) -> Option<Job> {
+        let device = self.prevents.then(|| self.queue.clone_device())?;
+        Some(Box::new(move || allow_removal(&device?)))
     }
 
     fn device_type(&self) -> u8 {

@@ -1,6 +1,6 @@
 //! What stands between a guest and a unit: one that answers some commands itself, and changes some answers.
 
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_len};
+use crate::logical_unit::{Command, Completion, Job, LogicalUnit, Tag, buffer_len};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{Outcome, Sense};
 
@@ -88,8 +88,12 @@ impl<F: Filter> LogicalUnit for Filtered<F> {
         self.unit.attach(owner);
     }
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         self.unit.resetter()
+    }
+
+    fn unlocker(&self) -> Option<Job> {
+        self.unit.unlocker()
     }
 
     fn device_type(&self) -> u8 {
@@ -119,7 +123,7 @@ pub(crate) mod fake {
 
         fn attach(&mut self, _: u32) {}
 
-        fn resetter(&self) -> Option<ResetJob> {
+        fn resetter(&self) -> Option<Job> {
             None
         }
 

@@ -40,7 +40,7 @@ pub use commands::{CommandSet, Group, Groups};
 pub use device::{OpenError, SgDevice};
 pub use filtered::{Filter, Filtered, Verdict};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
-pub use logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_len, deliver};
+pub use logical_unit::{Command, Completion, Job, LogicalUnit, Tag, buffer_len, deliver};
 pub use policy::{OnRefusal, Policed, Refusal};
 pub use reactor::{Event, Reactor, ReactorKind, Token};
 pub use read_only::ReadOnly;

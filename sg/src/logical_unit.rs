@@ -68,8 +68,8 @@ pub fn buffer_len(buffer: Option<&Buffer>) -> u32 {
     buffer.map_or(0, |buffer| u32::try_from(buffer.len()).unwrap_or(u32::MAX))
 }
 
-/// Resets a device; see [`LogicalUnit::resetter`].
-pub type ResetJob = Box<dyn FnOnce() -> io::Result<()> + Send>;
+/// Something that takes its time; see [`LogicalUnit::resetter`] and [`LogicalUnit::unlocker`].
+pub type Job = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// A device that executes SCSI commands.
 ///
@@ -92,7 +92,13 @@ pub trait LogicalUnit: Send {
 
     /// How to reset the device: a job that may take long, to be run outside the worker. Commands under way complete by
     /// themselves. `None`: there is nothing to reset.
-    fn resetter(&self) -> Option<ResetJob>;
+    fn resetter(&self) -> Option<Job>;
+
+    /// How to let go of the medium, when the guest has prevented its removal and goes: a job to be run outside the worker. `None`: it
+    /// is not held, or others hold it too.
+    fn unlocker(&self) -> Option<Job> {
+        None
+    }
 
     /// The peripheral device type, as in the first byte of standard INQUIRY data (SPC-5, 6.7.2): 00h disk, 01h tape,
     /// 05h CD/DVD, 08h changer, 0Dh enclosure…

@@ -10,6 +10,7 @@ use crate::commands::CommandSet;
 use crate::conflict::{Access, access, passes_a_reserve};
 use crate::scsi::Sense;
 
+mod attention;
 mod initiator;
 mod list;
 mod out;
@@ -17,6 +18,9 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use attention::Attentions;
+
+pub use attention::Attention;
 pub use initiator::Initiator;
 pub use out::Done;
 
@@ -93,54 +97,21 @@ impl Kind {
     }
 }
 
-/// What an initiator is told with its next command: UNIT ATTENTION (SPC-4, table 45).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Attention {
-    /// BUS DEVICE RESET FUNCTION OCCURRED.
-    Reset = 0x01,
-    /// RESERVATIONS PREEMPTED.
-    ReservationsPreempted = 0x02,
-    /// RESERVATIONS RELEASED.
-    ReservationsReleased = 0x04,
-    /// REGISTRATIONS PREEMPTED.
-    RegistrationsPreempted = 0x08,
-    /// MODE PARAMETERS CHANGED.
-    ModeChanged = 0x10,
-}
-
-impl Attention {
-    /// In the order they are told: what a reset did comes first (SAM-5, 5.14).
-    const ALL: [Self; 5] = [
-        Self::Reset,
-        Self::ReservationsPreempted,
-        Self::ReservationsReleased,
-        Self::RegistrationsPreempted,
-        Self::ModeChanged,
-    ];
-
-    /// In its words for the initiator.
-    #[must_use]
-    pub fn sense(self) -> Sense {
-        let (asc, ascq) = match self {
-            Self::Reset => (0x29, 0x03),
-            Self::ReservationsPreempted => (0x2a, 0x03),
-            Self::ReservationsReleased => (0x2a, 0x04),
-            Self::RegistrationsPreempted => (0x2a, 0x05),
-            Self::ModeChanged => (0x2a, 0x01),
-        };
-        Sense::fixed(0x06, asc, ascq)
-    }
-}
-
 /// An initiator that is there, has registered, or has something to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Member {
     initiator: Initiator,
     /// Its reservation key; 0: not registered.
     key: u64,
-    /// Bits of [`Attention`].
-    attentions: u8,
+    attentions: Attentions,
+    /// It has prevented the removal of the medium.
+    prevents: bool,
+}
+
+impl Member {
+    fn new(initiator: Initiator, key: u64) -> Self {
+        Self { initiator, key, attentions: Attentions::default(), prevents: false }
+    }
 }
 
 /// A persistent reservation of the whole unit.
@@ -169,18 +140,19 @@ impl Reservations {
     pub fn arrives(&mut self, who: Initiator) -> bool {
         if let Some(member) = self.member_mut(who) {
             // What it was to be told went with its last connection.
-            member.attentions = 0;
+            member.attentions = Attentions::default();
             return true;
         }
         let room = self.members.len() < MEMBERS;
         if room {
-            self.members.push(Member { initiator: who, key: 0, attentions: 0 });
+            self.members.push(Member::new(who, 0));
         }
         room
     }
 
     /// Somebody has gone. What it had reserved with RESERVE is free; its registration stays (SPC-4, 5.12.1).
     pub fn leaves(&mut self, who: Initiator) {
+        self.prevent(who, false);
         self.members.retain(|member| member.initiator != who || member.key != 0);
         self.reserved.take_if(|holder| *holder == who);
     }
@@ -209,7 +181,7 @@ impl Reservations {
             return Self::default();
         }
         self.members.retain(|member| member.key != 0);
-        self.members.iter_mut().for_each(|member| member.attentions = 0);
+        self.members.iter_mut().for_each(|member| *member = Member::new(member.initiator, member.key));
         self.reserved = None;
         // PRGENERATION is not saved (SPC-4, 6.15.2).
         self.generation = 0;
@@ -219,26 +191,45 @@ impl Reservations {
     /// The unit was reset: what RESERVE had done is undone, and all are told; persistent reservations stay.
     pub fn reset(&mut self) {
         self.reserved = None;
-        self.members.iter_mut().for_each(|member| member.attentions |= Attention::Reset as u8);
+        self.members.iter_mut().for_each(|member| member.attentions.add(Attention::RESET));
     }
 
-    /// Mode parameters that all share were changed by `who`.
-    pub fn mode_changed(&mut self, who: Initiator) {
-        self.tell_others(who, Attention::ModeChanged, |_| true);
+    /// All but `who` are to be told what the unit has told it.
+    pub fn pass_on(&mut self, who: Initiator, attention: Attention) {
+        self.tell_others(who, attention, |_| true);
+    }
+
+    /// Whether anybody but `who` has the unit.
+    #[must_use]
+    pub fn has_others(&self, who: Initiator) -> bool {
+        self.members.iter().any(|member| member.initiator != who)
+    }
+
+    /// PREVENT ALLOW MEDIUM REMOVAL of `who`.
+    pub fn prevent(&mut self, who: Initiator, prevents: bool) {
+        if let Some(member) = self.member_mut(who) {
+            member.prevents = prevents;
+        }
+    }
+
+    /// Whether somebody prevents the removal of the medium: `who`, and anybody else.
+    #[must_use]
+    pub fn prevented(&self, who: Initiator) -> (bool, bool) {
+        let by = |own| self.members.iter().any(|member| member.prevents && (member.initiator == who) == own);
+        (by(true), by(false))
     }
 
     /// What the initiator is to be told next.
     #[must_use]
     pub fn attention(&self, who: Initiator) -> Option<Attention> {
-        let pending = self.member(who)?.attentions;
-        Attention::ALL.into_iter().find(|attention| pending & *attention as u8 != 0)
+        self.member(who)?.attentions.first()
     }
 
     /// Tells it.
     pub fn tell(&mut self, who: Initiator) -> Option<Attention> {
         let attention = self.attention(who)?;
         if let Some(member) = self.member_mut(who) {
-            member.attentions &= !(attention as u8);
+            member.attentions.take(attention);
         }
         Some(attention)
     }
@@ -329,7 +320,7 @@ impl Reservations {
 
     fn tell_others(&mut self, who: Initiator, attention: Attention, whom: impl Fn(&Member) -> bool) {
         for member in self.members.iter_mut().filter(|member| member.initiator != who && whom(member)) {
-            member.attentions |= attention as u8;
+            member.attentions.add(attention);
         }
     }
 }

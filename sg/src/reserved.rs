@@ -11,10 +11,10 @@ use tracing::warn;
 
 use crate::commands::CommandSet;
 use crate::conflict::{INQUIRY, REPORT_LUNS, REQUEST_SENSE, RESERVE_IN, RESERVE_OUT};
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, Tag, buffer_len, deliver};
+use crate::logical_unit::{Command, Completion, Job, LogicalUnit, Tag, buffer_len, deliver};
 use crate::reactor::{Event, Reactor};
 use crate::reservations::{Attention, Done, Refusal, Reservations};
-use crate::scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
+use crate::scsi::{Cdb, DataDirection, HostStatus, Outcome, PREVENT_ALLOW, SamStatus, Sense};
 use crate::shared::{PATIENCE, Shared, SharedError, after};
 use crate::threaded::Threaded;
 
@@ -33,10 +33,10 @@ const RESERVE: [u8; 2] = [0x16, 0x56];
 const RELEASE: [u8; 2] = [0x17, 0x57];
 const MODE_SELECT: [u8; 2] = [0x15, 0x55];
 
-/// What the desk is asked to do beside commands of guests: to tell the guest what it is to be told,
-const TELL: [u8; 6] = [0x00, 0, 0, 0, 0, 0];
-/// and to tell the others what a MODE SELECT has changed.
-const TELL_OTHERS: [u8; 6] = [MODE_SELECT[0], 0, 0, 0, 0, 0];
+/// What the desk is asked to do beside commands about reservations, as CDBs that it gets for nothing else: to tell the guest what it is
+/// to be told; to let all others be told what bytes 2 and 3 say; to note who holds the medium (PREVENT ALLOW MEDIUM REMOVAL).
+const TELL: u8 = 0x00;
+const PASS_ON: u8 = 0x01;
 
 /// Commands that are under way at most; more only cost an allocation.
 const COMMANDS: usize = 64;
@@ -47,8 +47,8 @@ pub struct Reserved {
     /// Where commands about reservations are carried out.
     desk: Threaded,
     gate: Gate,
-    /// MODE SELECTs under way, and the answers to those whose effect the others are being told of.
-    mode_selects: Vec<(Tag, Option<Outcome>)>,
+    /// The unit's answers that wait until the others can know of them.
+    waiting: Vec<(Tag, Outcome)>,
 }
 
 impl std::fmt::Debug for Reserved {
@@ -81,45 +81,30 @@ impl Reserved {
             telling: None,
             complained: false,
         };
-        Ok(Self { unit, desk, gate, mode_selects: Vec::with_capacity(COMMANDS) })
+        Ok(Self { unit, desk, gate, waiting: Vec::with_capacity(COMMANDS) })
     }
 
-    /// What the unit has finished: it is under way no more.
+    /// What the unit has finished: it is under way no more. What others have to know of it they can know before it is answered.
     fn finish(&mut self, done: &mut Vec<Completion>, from: usize) {
         let mut index = from;
         while let Some(completion) = done.get(index) {
-            self.gate.finished(completion.tag);
-            let selected = self.mode_selects.iter().position(|(tag, _)| *tag == completion.tag);
-            let good =
-                completion.outcome.status == SamStatus::GOOD && completion.outcome.host == HostStatus::OK;
-            match selected {
-                Some(at) if good => {
-                    // Not answered before the others will be told.
-                    let Completion { tag, outcome, buffer } = done.remove(index);
-                    if let Some((_, answer)) = self.mode_selects.get_mut(at) {
-                        *answer = Some(outcome);
-                    }
-                    let (cdb, direction) = (Cdb::from_bytes(&TELL_OTHERS), DataDirection::None);
-                    self.desk.submit(Command { tag, cdb, direction, buffer, timeout: PATIENCE }, done);
-                }
-                Some(at) => {
-                    self.mode_selects.swap_remove(at);
-                    index = index.saturating_add(1);
-                }
-                None => index = index.saturating_add(1),
-            }
+            let Some(news) = self.gate.finished(completion) else {
+                index = index.saturating_add(1);
+                continue;
+            };
+            let Completion { tag, outcome, buffer } = done.remove(index);
+            self.waiting.push((tag, outcome));
+            let (cdb, direction) = (Cdb::from_bytes(&news), DataDirection::None);
+            self.desk.submit(Command { tag, cdb, direction, buffer, timeout: PATIENCE }, done);
         }
     }
 
     /// What the desk has finished.
     fn finish_desk(&mut self, done: &mut [Completion]) {
-        self.gate.telling.take_if(|(tag, _)| done.iter().any(|completion| completion.tag == *tag));
         for completion in done {
-            let selected = self.mode_selects.iter().position(|(tag, _)| *tag == completion.tag);
-            if let Some(at) = selected
-                && let (_, Some(outcome)) = self.mode_selects.swap_remove(at)
-            {
-                completion.outcome = outcome;
+            self.gate.telling.take_if(|(tag, _)| *tag == completion.tag);
+            if let Some(index) = self.waiting.iter().position(|(tag, _)| *tag == completion.tag) {
+                (_, completion.outcome) = self.waiting.swap_remove(index);
             }
         }
     }
@@ -130,15 +115,12 @@ impl LogicalUnit for Reserved {
         let begin = done.len();
         match self.gate.look_at(&command) {
             Way::Unit => {
-                if MODE_SELECT.contains(&command.cdb.opcode()) {
-                    self.mode_selects.push((command.tag, None));
-                }
                 self.unit.submit(command, done);
                 self.finish(done, begin);
             }
             Way::Desk => self.desk.submit(command, done),
             Way::Tell => {
-                command.cdb = Cdb::from_bytes(&TELL);
+                command.cdb = Cdb::from_bytes(&[TELL, 0, 0, 0, 0, 0]);
                 self.desk.submit(command, done);
             }
             Way::Answer(answer) => done.push(refused(command, answer)),
@@ -167,7 +149,7 @@ impl LogicalUnit for Reserved {
         self.desk.attach(owner);
     }
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         let (reset, shared) = (self.unit.resetter(), Arc::clone(&self.gate.shared));
         Some(Box::new(move || {
             reset.map_or(Ok(()), |reset| reset())?;
@@ -176,6 +158,14 @@ impl LogicalUnit for Reserved {
             let end = shared.second().map_err(std::io::Error::other)?;
             end.change(deadline, Reservations::reset).map(|_| ()).map_err(std::io::Error::other)
         }))
+    }
+
+    fn unlocker(&self) -> Option<Job> {
+        let prevented = self.gate.shared.read().map(|(_, state)| state.prevented(self.gate.shared.who()));
+        match prevented {
+            Ok((true, false)) => self.unit.unlocker(),
+            _ => None,
+        }
     }
 
     fn device_type(&self) -> u8 {
@@ -189,6 +179,16 @@ impl Drop for Reserved {
             warn!("{error}: what this guest had reserved stays until another one asks for it");
         }
     }
+}
+
+/// What a command is to others when it is done.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    None,
+    /// Mode parameters, which all share, may be others.
+    Mode,
+    /// It holds the medium, or lets go of it.
+    Prevents(bool),
 }
 
 /// Where a command goes.
@@ -209,8 +209,8 @@ struct Gate {
     state: Reservations,
     /// A batch has begun.
     is_open: bool,
-    /// Commands that the unit has, and the generation that let them through.
-    under_way: Vec<(Tag, u64)>,
+    /// Commands that the unit has, the generation that let them through, and what they are to others when they are done.
+    under_way: Vec<(Tag, u64, Effect)>,
     /// The command that is being answered with what the guest is to be told, until the file says that it was told.
     telling: Option<(Tag, Attention)>,
     complained: bool,
@@ -241,7 +241,16 @@ impl Gate {
         if self.state.conflicts(who, self.set, cdb, command.data_out()) {
             return Way::Answer(Refusal::Conflict);
         }
-        self.under_way.push((command.tag, self.generation));
+        let effect = match opcode {
+            PREVENT_ALLOW => Effect::Prevents(command.cdb.prevents_removal()),
+            _ if MODE_SELECT.contains(&opcode) => Effect::Mode,
+            _ => Effect::None,
+        };
+        if let (Effect::Prevents(false), (_, true)) = (effect, self.state.prevented(who)) {
+            // The device knows one initiator only: as long as another guest holds the medium, it does.
+            return Way::Desk;
+        }
+        self.under_way.push((command.tag, self.generation, effect));
         Way::Unit
     }
 
@@ -268,12 +277,24 @@ impl Gate {
         }
     }
 
-    fn finished(&mut self, tag: Tag) {
-        let Some(index) = self.under_way.iter().position(|(under_way, _)| *under_way == tag) else { return };
-        let (_, generation) = self.under_way.swap_remove(index);
+    /// Takes note of a command that is done. What it means to others is a command for the desk.
+    fn finished(&mut self, completion: &Completion) -> Option<[u8; 6]> {
+        let index = self.under_way.iter().position(|(tag, ..)| *tag == completion.tag)?;
+        let (_, generation, effect) = self.under_way.swap_remove(index);
         if !(self.is_open && generation == self.generation) {
             self.unmark(generation);
         }
+        let Outcome { host, status, sense, .. } = &completion.outcome;
+        let is_good = *host == HostStatus::OK && *status == SamStatus::GOOD;
+        let attention = match effect {
+            Effect::Prevents(prevents) if is_good => {
+                return Some([PREVENT_ALLOW, 0, 0, 0, u8::from(prevents), 0]);
+            }
+            Effect::Mode if is_good => Some(Attention::MODE_CHANGED),
+            _ => Attention::of(sense),
+        };
+        let Attention(asc, ascq) = attention.filter(|_| self.state.has_others(self.shared.who()))?;
+        Some([PASS_ON, 0, asc, ascq, 0, 0])
     }
 
     fn mark(&self) -> Result<(), SharedError> {
@@ -288,7 +309,7 @@ impl Gate {
     }
 
     fn has_under_way(&self, generation: u64) -> bool {
-        self.under_way.iter().any(|(_, of)| *of == generation)
+        self.under_way.iter().any(|(_, of, _)| *of == generation)
     }
 }
 
@@ -334,16 +355,20 @@ fn desk(shared: &Shared, command: &mut Command) -> Result<Outcome, SharedError> 
     let len = buffer_len(command.buffer.as_ref());
     let deadline = after(command.timeout);
     let answer = match cdb[0] {
-        opcode if opcode == TELL[0] => {
+        TELL => {
             let told = shared.change(deadline, |state| state.tell(who))?;
             // Nothing: another server of this guest's has told it, so the command may be tried again.
             return Ok(told
                 .value
                 .map_or(Outcome::busy(len), |attention| Outcome::check_condition(attention.sense(), len)));
         }
-        opcode if opcode == TELL_OTHERS[0] => {
-            shared.change(deadline, |state| state.mode_changed(who))?;
-            return Ok(Outcome::good(len));
+        PASS_ON => {
+            shared.change(deadline, |state| state.pass_on(who, Attention(cdb[2], cdb[3])))?;
+            Ok(())
+        }
+        PREVENT_ALLOW => {
+            shared.change(deadline, |state| state.prevent(who, command.cdb.prevents_removal()))?;
+            Ok(())
         }
         RESERVE_IN => match shared.read()?.1.report(who, &cdb) {
             Ok(data) => {

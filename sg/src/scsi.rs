@@ -3,6 +3,9 @@
 /// Bytes of sense data that fit a vscsiif response (vscsiif.h, `VSCSIIF_SENSE_BUFFERSIZE`), and the sg driver's limit.
 pub const SENSE_MAX: usize = 96;
 
+/// PREVENT ALLOW MEDIUM REMOVAL, of all devices whose medium can be removed.
+pub(crate) const PREVENT_ALLOW: u8 = 0x1e;
+
 /// A command descriptor block of at most 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cdb {
@@ -42,6 +45,11 @@ impl Cdb {
     #[must_use]
     pub fn padded(&self) -> &[u8; 16] {
         &self.bytes
+    }
+
+    /// PREVENT of PREVENT ALLOW MEDIUM REMOVAL (SPC-4; MMC-6 has a persistent prevention besides).
+    pub(crate) fn prevents_removal(&self) -> bool {
+        self.bytes[4] & 0x03 != 0
     }
 
     /// How many bytes the guest gave.

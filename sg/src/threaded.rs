@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::disk::EmulatedDisk;
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob, buffer_len};
+use crate::logical_unit::{Command, Completion, Job, LogicalUnit, buffer_len};
 use crate::reactor::{Event, Reactor, Token};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
 
@@ -127,7 +127,7 @@ impl LogicalUnit for Threaded {
         self.owner = owner;
     }
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         None
     }
 

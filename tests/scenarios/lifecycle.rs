@@ -137,3 +137,23 @@ fn the_removal_of_a_hung_unit_is_bounded() {
         assert_eq!(vhost.read(lun(0), 0, memory()), pattern(1, 4096));
     }
 }
+
+/// A tape that a guest has locked into its drive is not lost to the host when the guest is.
+#[test]
+fn a_guest_that_goes_lets_go_of_its_media() {
+    for kind in KINDS {
+        let [(first, one), (second, other), (third, idle)] = [scripted_lun(), scripted_lun(), scripted_lun()];
+        let mut vhost = Vhost::start(kind, vec![(lun(0), first), (lun(1), second), (lun(2), third)]);
+        one.hold_medium();
+        other.hold_medium();
+        vhost.remove(lun(0)).unwrap();
+        wait_until("it is let go of", || one.unlocked() == 1);
+        assert_eq!(other.unlocked(), 0);
+        vhost.end(0).unwrap();
+        assert_eq!(
+            [one, other, idle].map(|unit| unit.unlocked()),
+            [1, 1, 0],
+            "before the worker says that it has ended"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pvscsi_backend::control::Bell;
 use pvscsi_sg::{
-    Command, Completion, DataDirection, Event, LogicalUnit, Outcome, Reactor, ResetJob, Sense, Token,
+    Command, Completion, DataDirection, Event, Job, LogicalUnit, Outcome, Reactor, Sense, Token,
 };
 
 /// Completes at once, and fills half of the buffer.
@@ -31,6 +31,8 @@ struct Shared {
     resettable: bool,
     resets: usize,
     verdict: Option<bool>,
+    holds_medium: bool,
+    unlocked: usize,
 }
 
 /// The test's hold on the unit.
@@ -71,6 +73,16 @@ impl Remote {
     /// Lets the reset under way, or the next one, work or fail.
     pub fn end_reset(&self, works: bool) {
         self.shared.lock().unwrap().verdict = Some(works);
+    }
+
+    /// It has been told to prevent the removal of its medium.
+    pub fn hold_medium(&self) {
+        self.shared.lock().unwrap().holds_medium = true;
+    }
+
+    /// How often it was told to let go of it, for a guest that had gone.
+    pub fn unlocked(&self) -> usize {
+        self.shared.lock().unwrap().unlocked
     }
 
     /// Whether the unit still exists.
@@ -160,7 +172,7 @@ impl LogicalUnit for ScriptedLun {
         self.owner = owner;
     }
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         let shared = Arc::clone(&self.shared);
         if !shared.lock().unwrap().resettable {
             return None;
@@ -175,6 +187,19 @@ impl LogicalUnit for ScriptedLun {
                 }
             }
         }))
+    }
+
+    fn unlocker(&self) -> Option<Job> {
+        let shared = Arc::clone(&self.shared);
+        let holds = shared.lock().unwrap().holds_medium;
+        holds.then(|| -> Job {
+            Box::new(move || {
+                // Longer than the worker would need to end.
+                std::thread::sleep(Duration::from_millis(50));
+                shared.lock().unwrap().unlocked += 1;
+                Ok(())
+            })
+        })
     }
 
     fn device_type(&self) -> u8 {

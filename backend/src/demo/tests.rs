@@ -1,7 +1,7 @@
 //! The demo as a whole, on an honest disk and on ones that lie.
 
 use clap::Parser;
-use pvscsi_sg::{Command, Completion, Event, Outcome, Reactor, ResetJob, Sense};
+use pvscsi_sg::{Command, Completion, Event, Job, Outcome, Reactor, Sense};
 
 use super::*;
 
@@ -40,7 +40,7 @@ impl LogicalUnit for Liar {
     fn attach(&mut self, owner: u32) {
         self.disk.attach(owner);
     }
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         self.disk.resetter()
     }
     fn device_type(&self) -> u8 {

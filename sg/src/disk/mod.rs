@@ -22,7 +22,7 @@ pub use identity::DiskIdentity;
 pub(crate) use identity::fnv1a;
 pub use medium::{Medium, MediumError};
 
-use crate::logical_unit::{Command, Completion, LogicalUnit, ResetJob};
+use crate::logical_unit::{Command, Completion, Job, LogicalUnit};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
 use cdb::{DataPhase, Extent, Operation};
@@ -201,7 +201,7 @@ impl LogicalUnit for EmulatedDisk {
 
     fn attach(&mut self, _owner: u32) {}
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         None
     }
 

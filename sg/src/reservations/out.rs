@@ -119,7 +119,7 @@ impl Reservations {
     /// What the registrants were allowed by it they are not any more.
     fn tell_of_release(&mut self, who: Initiator, kind: Kind) {
         if kind.is_for_registrants() {
-            self.tell_others(who, Attention::ReservationsReleased, |member| member.key != 0);
+            self.tell_others(who, Attention::RESERVATIONS_RELEASED, |member| member.key != 0);
         }
     }
 
@@ -153,7 +153,7 @@ impl Reservations {
     /// CLEAR (5.12.11.2.6).
     fn clear(&mut self, who: Initiator) -> Done {
         self.reservation = None;
-        self.tell_others(who, Attention::ReservationsPreempted, |member| member.key != 0);
+        self.tell_others(who, Attention::RESERVATIONS_PREEMPTED, |member| member.key != 0);
         self.members.iter_mut().for_each(|member| member.key = 0);
         self.next_generation();
         Done::Given
@@ -177,7 +177,7 @@ impl Reservations {
                     member.initiator != who && member.key != 0 && (victims == 0 || member.key == victims)
                 });
                 if old != kind {
-                    self.tell_others(who, Attention::ReservationsReleased, |member| member.key != 0);
+                    self.tell_others(who, Attention::RESERVATIONS_RELEASED, |member| member.key != 0);
                 }
                 self.establish(who, kind);
             }
@@ -199,7 +199,7 @@ impl Reservations {
         let mut any = false;
         for member in self.members.iter_mut().filter(|member| which(member)) {
             member.key = 0;
-            member.attentions |= Attention::RegistrationsPreempted as u8;
+            member.attentions.add(Attention::REGISTRATIONS_PREEMPTED);
             any = true;
         }
         any
@@ -236,7 +236,7 @@ impl Reservations {
         if self.members.len() >= MEMBERS {
             return Err(NO_ROOM);
         }
-        self.members.push(Member { initiator: who, key, attentions: 0 });
+        self.members.push(Member::new(who, key));
         Ok(())
     }
 

@@ -446,13 +446,30 @@ fn registrations_have_their_limit_and_outlast_their_guests() {
 }
 
 #[test]
-fn a_mode_select_is_told_to_the_others() {
+fn what_a_unit_tells_one_is_told_to_the_others() {
     let mut guests = Guests::new();
-    guests.state.mode_changed(guests.all[A]);
+    guests.state.pass_on(guests.all[A], Attention::MODE_CHANGED);
     assert_eq!([A, B, C].map(|guest| guests.told(guest)), [vec![], vec![(0x2a, 0x01)], vec![(0x2a, 0x01)]]);
-    guests.state.mode_changed(guests.all[A]);
-    guests.state.reset();
+    guests.state.pass_on(guests.all[A], Attention(0x28, 0x00));
     guests.state.arrives(guests.all[C]);
-    assert_eq!(guests.told(B), [(0x29, 0x03), (0x2a, 0x01)], "a reset first");
-    assert_eq!(guests.told(C), [], "a new connection");
+    assert_eq!((guests.told(B), guests.told(C)), (vec![(0x28, 0x00)], vec![]), "C has a new connection");
+}
+
+#[test]
+fn a_medium_is_held_by_whoever_has_not_let_go() {
+    let mut guests = Guests::new();
+    let [a, b, c] = guests.all;
+    let by = |guests: &Guests| [a, b, c].map(|guest| guests.state.prevented(guest));
+    assert_eq!(by(&guests), [(false, false); 3]);
+    guests.state.prevent(a, true);
+    assert_eq!(by(&guests), [(true, false), (false, true), (false, true)]);
+    guests.state.prevent(b, true);
+    guests.state.prevent(a, false);
+    assert_eq!(by(&guests), [(false, true), (true, false), (false, true)]);
+    guests.out(B, REGISTER, 0, 0, 5).unwrap();
+    guests.state.leaves(b);
+    assert_eq!(by(&guests), [(false, false); 3], "a guest that goes lets go");
+    guests.state.prevent(c, true);
+    guests.state = guests.state.clone().after_power_loss();
+    assert_eq!(by(&guests), [(false, false); 3]);
 }

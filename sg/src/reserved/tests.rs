@@ -25,13 +25,18 @@ struct Guest {
 
 impl Guest {
     fn new(place: &Place, name: &str) -> Self {
+        Self::answered(place, name, |command| Outcome::good(buffer_len(command.buffer.as_ref())))
+    }
+
+    /// With a device that answers so.
+    fn answered(place: &Place, name: &str, answer: impl Fn(&Command) -> Outcome + Send + 'static) -> Self {
         let seen = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&seen);
         let device = Fake {
             device_type: 0,
             answer: move |command: &mut Command| {
                 counter.fetch_add(1, Ordering::Relaxed);
-                Outcome::good(buffer_len(command.buffer.as_ref()))
+                answer(command)
             },
         };
         let mut guest = Self::with(place, name, Box::new(device));
@@ -210,4 +215,34 @@ fn what_cannot_be_read_lets_nothing_through() {
     assert_eq!(a.ask(&READ, &[]).outcome.sense.key_asc_ascq(), Some((4, 0x44, 0)));
     assert_eq!(a.seen.load(Ordering::Relaxed), 1);
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
+}
+
+#[test]
+fn what_the_device_tells_one_guest_all_are_told() {
+    let place = Place::new("told");
+    let fresh = std::sync::atomic::AtomicBool::new(true);
+    let mut a = Guest::answered(&place, "a", move |_| match fresh.swap(false, Ordering::Relaxed) {
+        true => Outcome::check_condition(Sense::fixed(0x06, 0x28, 0x00), 0),
+        false => Outcome::good(0),
+    });
+    let mut b = Guest::new(&place, "b");
+    let medium_changed = Some((0x06, 0x28, 0x00));
+    assert_eq!(a.ask(&READY, &[]).outcome.sense.key_asc_ascq(), medium_changed);
+    assert_eq!(b.ask(&READY, &[]).outcome.sense.key_asc_ascq(), medium_changed);
+    assert_eq!((a.status(&READY), b.status(&READY)), (GOOD, GOOD));
+    assert_eq!((a.seen.load(Ordering::Relaxed), b.seen.load(Ordering::Relaxed)), (2, 1));
+}
+
+#[test]
+fn the_device_is_told_to_let_go_of_its_medium_by_the_last_who_holds_it() {
+    let place = Place::new("medium");
+    let (mut a, mut b) = (Guest::new(&place, "a"), Guest::new(&place, "b"));
+    let (prevent, allow) = ([0x1e, 0, 0, 0, 1, 0], [0x1e, 0, 0, 0, 0, 0]);
+    let seen = |guest: &Guest| guest.seen.load(Ordering::Relaxed);
+    for guest in [&mut a, &mut b] {
+        assert_eq!(guest.status(&prevent), GOOD);
+    }
+    assert_eq!((a.status(&allow), seen(&a)), (GOOD, 1), "b holds it");
+    assert_eq!((b.status(&allow), seen(&b)), (GOOD, 2), "nobody holds it");
+    assert_eq!((a.status(&allow), seen(&a)), (GOOD, 2));
 }

@@ -96,6 +96,8 @@ pub struct SgScsiId {
     pub unused: [i32; 2],
 }
 
+/// Do a command and wait for it (Linux's `include/scsi/sg.h`).
+pub const SG_IO: u64 = 0x2285;
 /// Reset something (Linux's `include/scsi/sg.h`); the argument says what.
 pub const SG_SCSI_RESET: u64 = 0x2284;
 /// Reset the device.

@@ -26,13 +26,17 @@ use crate::scsi::{Cdb, DataDirection, SENSE_MAX};
 use crate::sys::reactor::{IoVecs, Keep, What};
 use crate::sys::sg_io::{
     SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, SG_FLAG_DIRECT_IO,
-    SG_FLAG_Q_AT_TAIL, SG_GET_SCSI_ID, SG_GET_VERSION_NUM, SG_MAX_QUEUE, SG_SCSI_RESET, SG_SCSI_RESET_DEVICE,
-    SG_SCSI_RESET_NO_ESCALATE, SgIoHdr, SgScsiId,
+    SG_FLAG_Q_AT_TAIL, SG_GET_SCSI_ID, SG_GET_VERSION_NUM, SG_IO, SG_MAX_QUEUE, SG_SCSI_RESET,
+    SG_SCSI_RESET_DEVICE, SG_SCSI_RESET_NO_ESCALATE, SgIoHdr, SgScsiId,
 };
 
 nix::ioctl_read_bad!(sg_get_scsi_id, SG_GET_SCSI_ID, SgScsiId);
+nix::ioctl_readwrite_bad!(sg_io, SG_IO, SgIoHdr);
 nix::ioctl_readwrite_bad!(sg_scsi_reset, SG_SCSI_RESET, libc::c_int);
 nix::ioctl_read_bad!(sg_get_version_num, SG_GET_VERSION_NUM, libc::c_int);
+
+/// How long a device that is left may take to let go of its medium.
+const ALLOW_TIMEOUT_MS: u32 = 5000;
 
 /// [`Token::what`] of the operation that starts commands.
 pub(crate) const WRITE: u32 = 1;
@@ -319,6 +323,16 @@ pub(crate) fn reset_device(device: &File) -> io::Result<()> {
     let mut what = SG_SCSI_RESET_DEVICE | SG_SCSI_RESET_NO_ESCALATE;
     // SAFETY: the kernel reads an int, which lives across the call.
     unsafe { sg_scsi_reset(device.as_raw_fd(), &raw mut what) }?;
+    Ok(())
+}
+
+/// Allows the removal of the medium (SPC-4, PREVENT ALLOW MEDIUM REMOVAL), and waits for it.
+pub(crate) fn allow_removal(device: &File) -> io::Result<()> {
+    let mut cdb = [0x1e_u8, 0, 0, 0, 0, 0];
+    let mut header =
+        SgIoHdr { cmd_len: 6, cmdp: cdb.as_mut_ptr(), timeout: ALLOW_TIMEOUT_MS, ..empty_header() };
+    // SAFETY: the kernel reads and writes the header, and reads the CDB; both live across the call, and there is no data.
+    unsafe { sg_io(device.as_raw_fd(), &raw mut header) }?;
     Ok(())
 }
 

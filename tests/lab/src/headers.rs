@@ -276,6 +276,7 @@ fn sg_rows() -> Vec<(&'static str, i128)> {
         "SG_INFO_DIRECT_IO" => sg_io::SG_INFO_DIRECT_IO,
         "SG_GET_SCSI_ID" => sg_io::SG_GET_SCSI_ID,
         "SG_GET_VERSION_NUM" => sg_io::SG_GET_VERSION_NUM,
+        "SG_IO" => sg_io::SG_IO,
         "SG_SCSI_RESET" => sg_io::SG_SCSI_RESET,
         "SG_SCSI_RESET_DEVICE" => sg_io::SG_SCSI_RESET_DEVICE,
         "SG_MAX_QUEUE" => sg_io::SG_MAX_QUEUE,

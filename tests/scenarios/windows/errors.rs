@@ -1,7 +1,7 @@
 //! A command that failed is never success in 16 bits. There is one exception, and Windows's driver never gets to it.
 
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
-use pvscsi_sg::{Command, Completion, Event, HostStatus, LogicalUnit, Outcome, Reactor, ResetJob, SamStatus};
+use pvscsi_sg::{Command, Completion, Event, HostStatus, Job, LogicalUnit, Outcome, Reactor, SamStatus};
 use pvscsi_sim::frontend::windows::{Completed, SrbStatus};
 use pvscsi_sim::frontend::{Complaint, GuestBuffer};
 use pvscsi_sim::{Errno, GrantFault};
@@ -36,7 +36,7 @@ impl LogicalUnit for FailingLun {
 
     fn attach(&mut self, _: u32) {}
 
-    fn resetter(&self) -> Option<ResetJob> {
+    fn resetter(&self) -> Option<Job> {
         None
     }
 

@@ -33,5 +33,7 @@ xl unpause g
 check guest-powers-off guest_gone g 400
 ended $SERVER 20
 same server-exits-0 0 "$STATUS"
+cd=$(behind virtio_scsi 5)
+check cd-ejects-without-the-guest sg_raw /dev/$(ls /sys/bus/scsi/devices/$cd/scsi_generic) 1b 00 00 00 02 00
 check ata-refusal-is-logged grep "ATA PASS-THROUGH (16) (85h) is refused; allow=ata" /var/log/pvscsi-$D.log
 told g
