@@ -109,7 +109,8 @@ fn work(verb: Verb) -> Outcome<bool> {
             let test = Test::value_variants().iter().find(|test| test.scenario() == Some(scenario.as_str()));
             let like = test.map_or_else(Run::default, |test| Run::like(*test));
             let run = Run { scenario: &scenario, backend, keep, ..like };
-            let image = ready(dist.dist.unwrap_or_else(|| test.map_or_else(Dist::default, |test| test.dist())))?;
+            let image =
+                ready(dist.dist.unwrap_or_else(|| test.map_or_else(Dist::default, |test| test.dist())))?;
             let mut programs = program::for_backend(backend)?;
             programs.extend(program::package_for(&scenario)?);
             Ok(finish(&scenario::judge(&run, &image, &programs)?))
