@@ -143,7 +143,7 @@ fn the_removal_of_a_hung_unit_is_bounded() {
 fn a_guest_that_goes_lets_go_of_its_media() {
     for kind in KINDS {
         let [(first, one), (second, other), (third, idle)] = [scripted_lun(), scripted_lun(), scripted_lun()];
-        let mut vhost = Vhost::start(kind, vec![(lun(0), first), (lun(1), second), (lun(2), third)]);
+        let vhost = Vhost::start(kind, vec![(lun(0), first), (lun(1), second), (lun(2), third)]);
         one.hold_medium();
         other.hold_medium();
         vhost.remove(lun(0)).unwrap();

@@ -3,9 +3,12 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dist=$1
+linux=linux-image-amd64
 case $dist in
 bookworm) xen=4.17 ;;
 trixie) xen=4.20 ;;
+# Only its kernel is of the backports.
+trixie-backports) xen=4.20 linux=linux-image-amd64/$dist ;;
 *) echo "unknown distribution: $dist" >&2 && exit 2 ;;
 esac
 mkdir -p "$2"
@@ -48,9 +51,11 @@ program_into() {
 step "packages of $dist (takes a minute or two)"
 # From where this machine takes its own packages; without such a place (no lists yet), from mmdebstrap's default.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sort -u | grep -v security | head -n 1) || mirror=
+suite=${dist%-backports}
 mmdebstrap --quiet --variant=minbase --components=main --mode=root \
-	--include="linux-image-amd64,xen-hypervisor-$xen-amd64,xen-utils-$xen,xen-utils-common,$(words packages | paste -sd,)" \
-	"$dist" "$tree" ${mirror:+"$mirror"}
+	--setup-hook='[ '"$suite = $dist"' ] || sed -i "s/\(.*\) '"$suite"' main/&\n\1 '"$dist"' main/" "$1/etc/apt/sources.list"' \
+	--include="$linux,xen-hypervisor-$xen-amd64,xen-utils-$xen,xen-utils-common,$(words packages | paste -sd,)" \
+	"$suite" "$tree" ${mirror:+"$mirror"}
 kernel=$(ls "$tree/lib/modules")
 cp "$tree/boot/vmlinuz-$kernel" vmlinuz
 gunzip -c "$tree/boot/xen-$xen-amd64.gz" > xen

@@ -62,11 +62,14 @@ lab_main() {
 	host_down
 }
 
-# scsi_debug_up ARGS...: a SCSI device; sets HCTL and DISK of its first logical unit.
-scsi_debug_up() {
+# scsi_debug_load ARGS...: a SCSI device; sets HCTL of its first logical unit. scsi_debug_up ARGS...: a disk; sets DISK too.
+scsi_debug_load() {
 	local host
 	modprobe scsi_debug "$@"
 	for host in /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*; do HCTL=$(basename "$host" | tr -d hosts):0:0:0; done
+}
+scsi_debug_up() {
+	scsi_debug_load "$@"
 	within 10 test -d "/sys/bus/scsi/devices/$HCTL/block" || say "no scsi_debug disk at $HCTL"
 	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
 }

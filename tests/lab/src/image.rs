@@ -10,12 +10,15 @@ use std::time::Instant;
 use crate::tools::{self, Need, Outcome, at};
 
 /// Which Debian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dist {
     /// Debian 12: Xen 4.17, Linux 6.1.
+    #[default]
     Bookworm,
     /// Debian 13: Xen 4.20, Linux 6.12.
     Trixie,
+    /// Debian 13 with the newest kernel that there is for it; its `scsi_debug` can be a tape (Linux 6.15 and later).
+    TrixieBackports,
 }
 
 impl fmt::Display for Dist {
@@ -23,6 +26,7 @@ impl fmt::Display for Dist {
         f.write_str(match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::TrixieBackports => "trixie-backports",
         })
     }
 }
@@ -88,9 +92,13 @@ fn build(dist: Dist, scripts: &Path, images: &Path, dir: &Path) -> Outcome<()> {
 
 /// An image takes a gigabyte; those of older scripts are never looked at again.
 fn remove_outdated(dist: Dist, images: &Path, keep: &Path) {
-    let prefix = format!("{dist}-");
+    let name = dist.to_string();
     for entry in fs::read_dir(images).into_iter().flatten().flatten() {
-        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
+        let ours = entry
+            .file_name()
+            .to_str()
+            .and_then(|file| file.rsplit_once('-'))
+            .is_some_and(|(dist, _)| dist == name);
         if ours && entry.path() != keep {
             // Not being able to remove it costs disk space only.
             let _ = fs::remove_dir_all(entry.path());

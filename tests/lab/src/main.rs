@@ -82,9 +82,9 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct DistArgument {
-    /// Which Debian to take Xen and Linux from
-    #[arg(long, value_enum, default_value_t = Dist::Bookworm)]
-    dist: Dist,
+    /// Which Debian to take Xen and Linux from; if it is not given, bookworm, or what the test needs
+    #[arg(long, value_enum)]
+    dist: Option<Dist>,
 }
 
 fn main() -> ExitCode {
@@ -101,7 +101,7 @@ fn main() -> ExitCode {
 fn work(verb: Verb) -> Outcome<bool> {
     match verb {
         Verb::Image { dist } => {
-            let image = Image::get(dist.dist)?;
+            let image = Image::get(dist.dist.unwrap_or_default())?;
             println!("{}", image.dir().display());
             Ok(true)
         }
@@ -109,7 +109,8 @@ fn work(verb: Verb) -> Outcome<bool> {
             let test = Test::value_variants().iter().find(|test| test.scenario() == Some(scenario.as_str()));
             let like = test.map_or_else(Run::default, |test| Run::like(*test));
             let run = Run { scenario: &scenario, backend, keep, ..like };
-            let image = ready(dist.dist)?;
+            let image =
+                ready(dist.dist.unwrap_or_else(|| test.map_or_else(Dist::default, |test| test.dist())))?;
             let mut programs = program::for_backend(backend)?;
             programs.extend(program::package_for(&scenario)?);
             Ok(finish(&scenario::judge(&run, &image, &programs)?))
@@ -120,7 +121,7 @@ fn work(verb: Verb) -> Outcome<bool> {
         }
         Verb::Headers => Ok(finish(&headers::compare()?)),
         Verb::Bench { quick, dist } => {
-            let image = ready(dist.dist)?;
+            let image = ready(dist.dist.unwrap_or_default())?;
             let programs = program::build()?;
             bench::run(&image, &programs, quick)?;
             Ok(true)
@@ -128,7 +129,7 @@ fn work(verb: Verb) -> Outcome<bool> {
     }
 }
 
-fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
+fn test(names: &[Test], dist: Option<Dist>, jobs: usize) -> Outcome<bool> {
     let mut tally = Tally::default();
     if names.contains(&Test::Headers) {
         tally.add(&headers::compare()?);
@@ -136,27 +137,27 @@ fn test(names: &[Test], dist: Dist, jobs: usize) -> Outcome<bool> {
     let mut boots = Vec::new();
     for test in names {
         let Some(scenario) = test.scenario() else { continue };
-        boots.push((scenario, *test, program::package_for(scenario)?));
+        let image = ready(dist.unwrap_or_else(|| test.dist()))?;
+        boots.push((scenario, *test, image, program::package_for(scenario)?));
     }
     if boots.is_empty() {
         return Ok(finish(&tally));
     }
-    let image = ready(dist)?;
     let programs = program::build()?;
-    let boot = |(scenario, test, package): Boot| {
+    let boot = |(scenario, test, image, package): Boot| {
         let run = Run { scenario, clock: test.clock(), ..Run::like(test) };
         let programs: Vec<_> = programs.iter().cloned().chain(package).collect();
         scenario::judge(&run, &image, &programs)
     };
-    let (busy, others): (Vec<_>, Vec<_>) = boots.into_iter().partition(|(_, test, _)| test.is_busy());
+    let (busy, others): (Vec<_>, Vec<_>) = boots.into_iter().partition(|(_, test, ..)| test.is_busy());
     for (boots, jobs) in [(busy, 1), (others, jobs)] {
         tally.add(&at_once(boots, jobs, &boot)?);
     }
     Ok(finish(&tally))
 }
 
-/// What a boot needs to know: the scenario, as a test, and the package if it is about that.
-type Boot = (&'static str, Test, Option<PathBuf>);
+/// What a boot needs to know: the scenario, as a test, its image, and the package if it is about that.
+type Boot = (&'static str, Test, Image, Option<PathBuf>);
 
 /// Boots all of these, so many at once.
 fn at_once(boots: Vec<Boot>, jobs: usize, boot: &(impl Fn(Boot) -> Outcome<Tally> + Sync)) -> Outcome<Tally> {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::image::Image;
+use crate::image::{Dist, Image};
 use crate::qemu::{self, Clock, End, Machine};
 use crate::report::{self, Tally};
 use crate::tools::{self, Outcome, at};
@@ -45,6 +45,8 @@ pub enum Test {
     Reservations,
     /// A medium changer, which mtx operates.
     Changer,
+    /// A tape drive: records, filemarks and the ends of the tape, and what the drive says of them.
+    Tape,
 }
 
 impl Test {
@@ -65,7 +67,13 @@ impl Test {
             Self::Devices => Some("devices"),
             Self::Reservations => Some("reservations"),
             Self::Changer => Some("changer"),
+            Self::Tape => Some("tape"),
         }
+    }
+
+    /// The Debian that it needs, if nobody wants another one.
+    pub fn dist(self) -> Dist {
+        if self == Self::Tape { Dist::TrixieBackports } else { Dist::Bookworm }
     }
 
     /// Whether it keeps two processors busy: beside another machine it would take three times as long.
