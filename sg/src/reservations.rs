@@ -188,10 +188,10 @@ impl Reservations {
         self
     }
 
-    /// The unit was reset: what RESERVE had done is undone, and all are told; persistent reservations stay.
+    /// The unit was reset: what RESERVE had done is undone; persistent reservations stay. That it was reset the unit tells itself, to
+    /// whoever asks first ([`pass_on`](Self::pass_on)).
     pub fn reset(&mut self) {
         self.reserved = None;
-        self.members.iter_mut().for_each(|member| member.attentions.add(Attention::RESET));
     }
 
     /// All but `who` are to be told what the unit has told it.

@@ -436,7 +436,7 @@ fn offset(range: u64, within: u64) -> i64 {
     offset
 }
 
-fn flock(kind: libc::c_int, start: i64, len: i64) -> libc::flock {
+pub(crate) fn flock(kind: libc::c_int, start: i64, len: i64) -> libc::flock {
     let (Ok(l_type), Ok(l_whence)) = (i16::try_from(kind), i16::try_from(libc::SEEK_SET)) else {
         unreachable!("lock types are small")
     };

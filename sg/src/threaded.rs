@@ -12,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::disk::EmulatedDisk;
+use crate::disk::{EmulatedDisk, ResetFlag};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit, buffer_len};
 use crate::reactor::{Event, Reactor, Token};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
@@ -28,6 +28,8 @@ pub struct Threaded {
     /// `None` only while it is dropped.
     commands: Option<Sender<Command>>,
     finished: Receiver<Completion>,
+    /// How it is reset, if it can be.
+    reset: Option<ResetFlag>,
     /// Rings when something is finished.
     bell: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
@@ -49,7 +51,10 @@ impl Threaded {
     ///
     /// When there is no descriptor or no thread left.
     pub fn disk(mut disk: EmulatedDisk) -> io::Result<Self> {
-        Self::start("file disk", disk.device_type(), 0, move |command| disk.perform(command))
+        let reset = disk.reset_flag();
+        let mut unit = Self::start("file disk", disk.device_type(), 0, move |command| disk.perform(command))?;
+        unit.reset = Some(reset);
+        Ok(unit)
     }
 
     /// Whatever carries out commands, in a thread of this name.
@@ -79,6 +84,7 @@ impl Threaded {
             what,
             commands: Some(commands),
             finished,
+            reset: None,
             bell,
             thread: Some(thread),
             owner: 0,
@@ -128,7 +134,7 @@ impl LogicalUnit for Threaded {
     }
 
     fn resetter(&self) -> Option<Job> {
-        None
+        self.reset.as_ref().map(ResetFlag::job)
     }
 
     fn device_type(&self) -> u8 {

@@ -1,7 +1,7 @@
 //! Reading, writing, verifying and saving blocks.
 
 use super::cdb::{Against, Extent};
-use super::medium::CHUNK;
+use super::medium::{CHUNK, Locked};
 use super::{EmulatedDisk, sense};
 use crate::scsi::Sense;
 
@@ -43,6 +43,7 @@ impl EmulatedDisk {
     /// ORWRITE: bits that are set in the data are set on the medium, all others stay (SBC-4, ORWRITE (16) command).
     pub(super) fn or_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let _alone = self.alone(offset, extent)?;
         let mut room = vec![0; CHUNK];
         let mut at = offset;
         for set in data.chunks(CHUNK) {
@@ -59,10 +60,11 @@ impl EmulatedDisk {
         Ok(data.len())
     }
 
-    /// COMPARE AND WRITE: the second half of the data is written if the blocks are the same as the first half. A disk does one
-    /// command at a time, so no other comes between.
+    /// COMPARE AND WRITE: the second half of the data is written if the blocks are the same as the first half. No other
+    /// COMPARE AND WRITE or ORWRITE comes between, nor one of another process that has the file.
     pub(super) fn compare_and_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_compare_and_write_blocks().into())?;
+        let _alone = self.alone(offset, extent)?;
         let (expected, new) = data.split_at_checked(data.len() / 2).unwrap_or_default();
         self.compare(offset, extent, Against::Data, expected)?;
         self.medium.write(offset, new).map_err(|error| sense::write_failed(&error, extent.lba))?;
@@ -70,6 +72,16 @@ impl EmulatedDisk {
             self.sync(extent.lba)?;
         }
         Ok(data.len())
+    }
+
+    /// Nobody else has these blocks until the result is dropped.
+    fn alone(&self, offset: u64, extent: Extent) -> Result<Option<Locked<'_>>, Sense> {
+        // For a lock, 0 is all up to the end.
+        if extent.blocks == 0 {
+            return Ok(None);
+        }
+        let locked = self.medium.lock(offset, extent.bytes(self.block()));
+        locked.map(Some).map_err(|error| sense::write_failed(&error, extent.lba))
     }
 
     /// Blocks of a COMPARE AND WRITE, whose data-out is twice as long. The field for them has a byte.

@@ -30,10 +30,13 @@ pub(super) fn standard() -> Vec<u8> {
     data
 }
 
-/// REQUEST SENSE finds nothing to tell: sense data went out with the command it belongs to (autosense). Fixed or
-/// descriptor format (SPC-5, 4.4.2).
-pub(super) fn request_sense(descriptor: bool) -> Vec<u8> {
-    if descriptor { vec![0x72, 0, 0, 0, 0, 0, 0, 0] } else { sense::NO_SENSE.as_bytes().to_vec() }
+/// REQUEST SENSE: what is still to be told, if anything; other sense data went out with the command it belongs to (autosense).
+/// Fixed or descriptor format (SPC-5, 4.4.2).
+pub(super) fn request_sense(sense: &Sense, descriptor: bool) -> Vec<u8> {
+    match sense.key_asc_ascq() {
+        Some((key, asc, ascq)) if descriptor => vec![0x72, key, asc, ascq, 0, 0, 0, 0],
+        _ => sense.as_bytes().to_vec(),
+    }
 }
 
 /// The last LBA, and the block size; FFFFFFFFh sends the guest to READ CAPACITY (16) (SBC-4, READ CAPACITY (10)).

@@ -7,14 +7,20 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+use nix::fcntl::{FallocateFlags, FcntlArg, PosixFadviseAdvice, fallocate, fcntl, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Whence, lseek};
 
 use super::BlockSize;
+use crate::shared::flock;
 
 /// Bytes written or compared at once where a command covers more than its own data.
 pub(super) const CHUNK: usize = 64 * 1024;
+
+/// Where the locks of blocks begin, in a file: behind all data, since other programs that have it open lock bytes of its beginning.
+const LOCKS: i64 = 1 << 62;
+/// Bytes that one byte of the locks stands for.
+const LOCKED_TOGETHER: u64 = 512;
 
 static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
@@ -50,7 +56,7 @@ pub enum MediumError {
     },
 }
 
-/// The blocks of an emulated disk. Its size is fixed when it is opened.
+/// The blocks of an emulated disk.
 #[derive(Debug)]
 pub struct Medium {
     file: File,
@@ -131,6 +137,30 @@ impl Medium {
         self.read_only
     }
 
+    /// Takes over the size that the file has now, if it is another one and of whole blocks; whether it was.
+    pub(super) fn follow_size(&mut self) -> bool {
+        // A file that cannot be asked has errors for its readers.
+        let bytes = self.file.metadata().map_or(self.bytes, |metadata| metadata.len());
+        let is_new = bytes != self.bytes && bytes != 0 && bytes.is_multiple_of(self.block.bytes().into());
+        if is_new {
+            self.bytes = bytes;
+        }
+        is_new
+    }
+
+    /// Keeps all who ask for a part of the same range waiting, in other processes too. Locks of open file descriptions: the
+    /// kernel takes them back when a process dies (fcntl(2)).
+    pub(super) fn lock(&self, offset: u64, len: u64) -> io::Result<Locked<'_>> {
+        let (Ok(start), Ok(len)) =
+            (i64::try_from(offset / LOCKED_TOGETHER), i64::try_from(len / LOCKED_TOGETHER))
+        else {
+            unreachable!("{len} bytes at {offset} of a file")
+        };
+        let locked = Locked { file: &self.file, start: LOCKS.saturating_add(start), len };
+        locked.set(libc::F_WRLCK)?;
+        Ok(locked)
+    }
+
     /// Fills `data` from byte `offset` on. A file that has become too short is an error.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(data, offset)
@@ -152,7 +182,7 @@ impl Medium {
         Ok(())
     }
 
-    /// Waits until what was written is on stable storage. The size never changes, so data is all there is to save.
+    /// Waits until what was written is on stable storage. Commands never change the size, so data is all there is to save.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -206,5 +236,31 @@ impl Medium {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+}
+
+/// A range that is ours alone until this is dropped; see [`Medium::lock`].
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    file: &'a File,
+    start: i64,
+    len: i64,
+}
+
+impl Locked<'_> {
+    fn set(&self, kind: libc::c_int) -> io::Result<()> {
+        loop {
+            match fcntl(self.file, FcntlArg::F_OFD_SETLKW(&flock(kind, self.start, self.len))) {
+                Err(Errno::EINTR) => {}
+                other => return Ok(other.map(|_| ())?),
+            }
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let unlocked = self.set(libc::F_UNLCK);
+        assert!(unlocked.is_ok(), "unlocking: {unlocked:?}");
     }
 }

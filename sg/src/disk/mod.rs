@@ -1,9 +1,11 @@
 //! Emulated disks: SCSI commands answered from a file or from memory.
 //!
 //! A CDB becomes an `Operation` without looking at anything else (cdb.rs); then it is done: parameter data (inquiry.rs,
-//! mode.rs, opcodes.rs), blocks (data.rs), space (provisioning.rs). Failures are sense data (sense.rs). The standards are SPC-5 and
+//! mode.rs, opcodes.rs), blocks (data.rs), space (provisioning.rs), unless there is something to tell first (attention.rs). Failures are
+//! sense data (sense.rs). The standards are SPC-5 and
 //! SBC-4; clauses of SBC-4 moved between its drafts, so its commands and pages are cited by name.
 
+mod attention;
 mod block_size;
 mod cdb;
 mod data;
@@ -17,6 +19,7 @@ mod sense;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use attention::ResetFlag;
 pub use block_size::BlockSize;
 pub use identity::DiskIdentity;
 pub(crate) use identity::fnv1a;
@@ -25,6 +28,7 @@ pub use medium::{Medium, MediumError};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
+use attention::Attention;
 use cdb::{DataPhase, Extent, Operation};
 
 /// Bytes in the largest transfer a guest can ask for: what 128 segments of a page (feature-sg-grant) carry when the first one
@@ -33,6 +37,8 @@ pub const DEFAULT_MAX_TRANSFER: u32 = 508 * 1024;
 
 /// Peripheral device type of a direct access block device (SPC-5, 6.7.2).
 const DEVICE_TYPE: u8 = 0x00;
+/// WCE, as long as nobody has chosen.
+const WRITE_CACHE: bool = true;
 
 /// A disk made of a [`Medium`].
 ///
@@ -44,6 +50,7 @@ pub struct EmulatedDisk {
     max_transfer_blocks: u32,
     /// WCE. Without it every command that writes ends with a sync.
     write_cache: bool,
+    attention: Attention,
 }
 
 impl EmulatedDisk {
@@ -57,7 +64,8 @@ impl EmulatedDisk {
     pub fn new(medium: Medium, identity: DiskIdentity, max_transfer: u32) -> Self {
         let max_transfer_blocks = medium.block_size().blocks_of(max_transfer);
         assert_ne!(max_transfer_blocks, 0, "a disk that transfers nothing");
-        Self { medium, identity, max_transfer_blocks, write_cache: true }
+        let (write_cache, attention) = (WRITE_CACHE, Attention::new());
+        Self { medium, identity, max_transfer_blocks, write_cache, attention }
     }
 
     /// Does a command; the number of bytes moved between `data` and the disk, or why it was not done.
@@ -83,7 +91,8 @@ impl EmulatedDisk {
         match operation {
             Operation::TestUnitReady => Ok(0),
             Operation::RequestSense { descriptor, allocation } => {
-                Ok(give(&inquiry::request_sense(descriptor), allocation, data))
+                let sense = self.take_attention().unwrap_or(sense::NO_SENSE);
+                Ok(give(&inquiry::request_sense(&sense, descriptor), allocation, data))
             }
             Operation::Inquiry { vpd: false, allocation, .. } => {
                 Ok(give(&inquiry::standard(), allocation, data))
@@ -169,8 +178,11 @@ impl EmulatedDisk {
         let Command { tag, cdb, direction, mut buffer, .. } = command;
         let data = buffer.as_mut().map_or(&mut [][..], |buffer| buffer.as_mut_slice());
         let Ok(len) = u32::try_from(data.len()) else { unreachable!("a buffer of {} bytes", data.len()) };
-        let done = Operation::decode(&cdb)
-            .and_then(|operation| Ok((operation, self.execute(operation, direction, data)?)));
+        let done = self
+            .interrupt(&cdb)
+            .and_then(|()| Operation::decode(&cdb))
+            .and_then(|operation| Ok((operation, self.execute(operation, direction, data)?)))
+            .map_err(|sense| self.reason(sense));
         let outcome = match done {
             Ok((operation, moved)) => {
                 let residual = u32::try_from(moved).ok().and_then(|moved| len.checked_sub(moved));
@@ -202,7 +214,7 @@ impl LogicalUnit for EmulatedDisk {
     fn attach(&mut self, _owner: u32) {}
 
     fn resetter(&self) -> Option<Job> {
-        None
+        Some(self.reset_flag().job())
     }
 
     fn device_type(&self) -> u8 {

@@ -6,6 +6,7 @@ use crate::scsi::Sense;
 
 const MEDIUM_ERROR: u8 = 0x03;
 const ILLEGAL_REQUEST: u8 = 0x05;
+const UNIT_ATTENTION: u8 = 0x06;
 const DATA_PROTECT: u8 = 0x07;
 const MISCOMPARE: u8 = 0x0e;
 
@@ -16,6 +17,9 @@ pub(super) const LBA_OUT_OF_RANGE: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x21, 0
 pub(super) const INVALID_FIELD_IN_CDB: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x24, 0x00);
 pub(super) const INVALID_FIELD_IN_LIST: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x26, 0x00);
 pub(super) const SAVING_NOT_SUPPORTED: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x39, 0x00);
+/// BUS DEVICE RESET FUNCTION OCCURRED.
+pub(super) const RESET: Sense = Sense::fixed(UNIT_ATTENTION, 0x29, 0x03);
+pub(super) const CAPACITY_CHANGED: Sense = Sense::fixed(UNIT_ATTENTION, 0x2a, 0x09);
 pub(super) const WRITE_PROTECTED: Sense = Sense::fixed(DATA_PROTECT, 0x27, 0x00);
 
 /// The first byte that differs, counted from the first byte that was compared.

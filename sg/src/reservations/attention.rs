@@ -14,8 +14,6 @@ const AFTER_RESET: u8 = 0x29;
 pub struct Attention(pub u8, pub u8);
 
 impl Attention {
-    /// BUS DEVICE RESET FUNCTION OCCURRED.
-    pub const RESET: Self = Self(AFTER_RESET, 0x03);
     /// MODE PARAMETERS CHANGED.
     pub const MODE_CHANGED: Self = Self(0x2a, 0x01);
     /// RESERVATIONS PREEMPTED.
@@ -79,17 +77,18 @@ mod tests {
             pending.0.iter().map(|attention| attention.1).collect::<Vec<_>>(),
             [1, 3, 4, 5, 9, 10, 11, 12]
         );
-        pending.add(Attention::RESET);
+        let reset = Attention(0x29, 0x03);
+        pending.add(reset);
         pending.add(Attention::MODE_CHANGED);
-        assert_eq!(pending.0, [Attention::RESET, Attention::MODE_CHANGED]);
-        pending.take(Attention::RESET);
+        assert_eq!(pending.0, [reset, Attention::MODE_CHANGED]);
+        pending.take(reset);
         assert_eq!(pending.first(), Some(Attention::MODE_CHANGED));
     }
 
     #[test]
     fn a_units_own_words_are_known() {
         assert_eq!(Attention::of(&Sense::fixed(0x06, 0x28, 0x00)), Some(Attention(0x28, 0x00)));
-        assert_eq!(Attention::of(&Attention::RESET.sense()), Some(Attention::RESET));
+        assert_eq!(Attention::of(&Attention::MODE_CHANGED.sense()), Some(Attention::MODE_CHANGED));
         assert_eq!(Attention::of(&Sense::fixed(0x02, 0x3a, 0x00)), None);
         assert_eq!(Attention::of(&Sense::NONE), None);
     }

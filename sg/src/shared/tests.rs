@@ -75,10 +75,10 @@ fn whoever_takes_something_away_waits_for_what_is_under_way() {
         register(&a, key, 0).unwrap();
     }
     assert_eq!(a.generation().unwrap(), old + 15);
-    assert!(matches!(a.change(soon(), |state| state.reset()), Err(SharedError::Slow(_))));
+    assert!(matches!(a.change(soon(), |state| state.prevent(a.who(), true)), Err(SharedError::Slow(_))));
     assert_eq!(a.generation().unwrap(), old + 15);
     drop(b);
-    a.change(soon(), |state| state.reset()).unwrap();
+    a.change(soon(), |state| state.prevent(a.who(), true)).unwrap();
     a.drain(old, soon()).unwrap();
 }
 
@@ -87,9 +87,9 @@ fn one_changes_at_a_time() {
     let place = Place::new("alone");
     let (a, b) = (place.join("a"), place.join("b"));
     a.begin_change(soon()).unwrap();
-    assert!(matches!(b.change(soon(), |state| state.reset()), Err(SharedError::Slow(_))));
+    assert!(matches!(b.change(soon(), |state| state.prevent(b.who(), true)), Err(SharedError::Slow(_))));
     a.end_change();
-    b.change(soon(), |state| state.reset()).unwrap();
+    b.change(soon(), |state| state.prevent(b.who(), true)).unwrap();
 }
 
 #[test]

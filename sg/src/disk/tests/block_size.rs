@@ -100,13 +100,14 @@ fn addresses_and_lengths_are_of_blocks() {
     assert_eq!(outcome.sense.as_bytes()[3..7], 4096_u32.to_be_bytes());
 }
 
-/// UNRECOVERED READ ERROR with the LBA in INFORMATION; 64 KiB are read at a time.
+/// UNRECOVERED READ ERROR with the LBA in INFORMATION; 64 KiB are read at a time. A part of a block
+/// is left, or the disk would be a shorter one.
 #[test]
 fn failures_name_the_block() {
     let file = Scratch::file(&[0; 100 * 4096]);
     let medium = Medium::open_file(file.path(), false).unwrap().with_block_size(BlockSize::B4096).unwrap();
     let mut bench = Bench::of(medium);
-    std::fs::File::options().write(true).open(file.path()).unwrap().set_len(40 * 4096).unwrap();
+    std::fs::File::options().write(true).open(file.path()).unwrap().set_len(40 * 4096 + 1).unwrap();
     let (outcome, _) = bench.run(Cdb::from_bytes(&on_blocks(0x2f, 0, 0, 100)), DataDirection::None, None);
     assert_eq!(outcome.sense.key_asc_ascq(), Some((3, 0x11, 0)));
     assert_eq!(outcome.sense.as_bytes()[3..7], [0, 0, 0, 32]);

@@ -180,3 +180,77 @@ fn pre_fetch() {
         }
     }
 }
+
+/// Two disks on one file, as two guests' servers have them: no increment of a counter is lost.
+#[test]
+fn compare_and_write_is_one_step_for_all_who_have_the_file() {
+    const ROUNDS: u64 = 2000;
+    let file = Scratch::file(&[0; 4096]);
+    let count = || {
+        let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
+        let mut lost = 0_u64;
+        for _ in 0..ROUNDS {
+            loop {
+                let old = bench.blocks(3, 1);
+                let mut new = old.clone();
+                let number = u64::from_be_bytes(old[..8].try_into().unwrap()) + 1;
+                // At both ends, so that half a write is seen too.
+                new[..8].copy_from_slice(&number.to_be_bytes());
+                new[504..].copy_from_slice(&number.to_be_bytes());
+                match bench.data_out(&compare_and_write(0, 3, 1), &[old, new].concat()).0 {
+                    GOOD => break,
+                    other => assert_eq!(other, MISCOMPARE),
+                }
+                lost += 1;
+            }
+        }
+        lost
+    };
+    let lost = std::thread::scope(|scope| {
+        let other = scope.spawn(count);
+        count() + other.join().unwrap()
+    });
+    let block = Bench::of(Medium::open_file(file.path(), false).unwrap()).blocks(3, 1);
+    assert_eq!(u64::from_be_bytes(block[..8].try_into().unwrap()), 2 * ROUNDS, "{lost} came too late");
+    assert_eq!(block[..8], block[504..]);
+}
+
+/// Each sets bits of its own, in one byte.
+#[test]
+fn or_write_loses_no_bit_of_another() {
+    let file = Scratch::file(&[0; 64 * 512]);
+    let set = |bits: [u8; 4]| {
+        let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
+        for (lba, bit) in (0..64).flat_map(|lba| bits.map(|bit| (lba, bit))) {
+            assert_eq!(bench.data_out(&on_blocks(0x8b, 0, lba, 1), &[1 << bit; 512]).0, GOOD);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| set([0, 2, 4, 6]));
+        set([1, 3, 5, 7]);
+    });
+    assert!(std::fs::read(file.path()).unwrap().iter().all(|byte| *byte == 0xff));
+}
+
+/// What another has locked is waited for, and only that.
+#[test]
+fn only_the_same_blocks_are_waited_for() {
+    let file = Scratch::file(&[0; 64 * 512]);
+    let other = Medium::open_file(file.path(), false).unwrap();
+    let held = other.lock(8 * 512, 8 * 512).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
+            for (lba, blocks) in [(0, 8), (16, 8), (15, 2)] {
+                let both = vec![0; usize::from(blocks) * 1024];
+                assert_eq!(bench.data_out(&compare_and_write(0, lba, blocks), &both).0, GOOD);
+                tell.send(lba).unwrap();
+            }
+        });
+        assert_eq!((told.recv().unwrap(), told.recv().unwrap()), (0, 16));
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "block 15 is held");
+        drop(held);
+        assert_eq!(told.recv().unwrap(), 15);
+    });
+}

@@ -232,12 +232,12 @@ fn a_write_protected_disk_is_read_only() {
     assert_eq!(bench.none(&[0x1b, 0, 0, 0, 0, 0]), GOOD);
 }
 
-/// UNRECOVERED READ ERROR with the LBA in INFORMATION, where the file was cut off.
+/// UNRECOVERED READ ERROR with the LBA in INFORMATION, where the file was cut off, in a block, or the disk would be a shorter one.
 #[test]
 fn a_failed_read_is_a_medium_error() {
     let file = Scratch::file(&pattern(1, 1000));
     let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
-    std::fs::File::options().write(true).open(file.path()).unwrap().set_len(10 * 512).unwrap();
+    std::fs::File::options().write(true).open(file.path()).unwrap().set_len(10 * 512 + 1).unwrap();
     for cdb in [on_blocks(0x28, 0, 9, 2), on_blocks(0x08, 0, 9, 2)] {
         let (outcome, _) = bench.run(Cdb::from_bytes(&cdb), DataDirection::FromDevice, Some(&[0; 1024]));
         assert_eq!(outcome.sense.key_asc_ascq(), Some((3, 0x11, 0)));

@@ -1,6 +1,7 @@
 //! Commands against whole disks, by subject. Expected bytes are written as SPC-5 and SBC-4 lay them out, never taken from
 //! the disk's own constants.
 
+mod attention;
 mod block_size;
 mod compare;
 mod data;
