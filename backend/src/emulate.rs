@@ -1,16 +1,50 @@
-//! Commands that only the vhost can answer, since only it knows which devices the guest sees.
+//! What only the vhost can answer, since only it knows which devices the guest sees.
 
 use pvscsi_guestmem::Buffer;
-use pvscsi_sg::{Cdb, Outcome, Sense, buffer_len, deliver};
+use pvscsi_ring::Nexus;
+use pvscsi_sg::{Cdb, Outcome, SamStatus, Sense, buffer_len, deliver};
+
+use crate::v2p::V2p;
 
 /// REPORT LUNS (SPC-5, 6.33).
-pub const REPORT_LUNS: u8 = 0xa0;
+const REPORT_LUNS: u8 = 0xa0;
+/// INQUIRY and REQUEST SENSE, which no unit attention stops (SAM-5, 5.14).
+const INQUIRY: u8 = 0x12;
+const REQUEST_SENSE: u8 = 0x03;
+
+/// UNIT ATTENTION, REPORTED LUNS DATA HAS CHANGED.
+const LUNS_CHANGED: Sense = Sense::fixed(0x06, 0x3f, 0x0e);
+
+/// The answer to a command to unit `lun` at `nexus`, if it is not the unit's to give: to REPORT LUNS, and to the first command after
+/// another unit of the target has come or gone (SAM-5, 5.14). Whoever asks for the list need not be told that it is another.
+pub fn answer(
+    luns: &mut V2p,
+    lun: usize,
+    nexus: Nexus,
+    cdb: &Cdb,
+    buffer: Option<&mut Buffer>,
+) -> Option<Outcome> {
+    match cdb.opcode() {
+        REPORT_LUNS => {
+            let outcome = report_luns(cdb, &luns.luns_of(nexus.channel, nexus.id), buffer);
+            if outcome.status == SamStatus::GOOD {
+                luns.set_luns_changed(nexus.channel, nexus.id, false);
+            }
+            Some(outcome)
+        }
+        INQUIRY | REQUEST_SENSE => None,
+        _ if std::mem::take(&mut luns.get(lun).luns_changed) => {
+            Some(Outcome::check_condition(LUNS_CHANGED, buffer_len(buffer.as_deref())))
+        }
+        _ => None,
+    }
+}
 
 /// Answers REPORT LUNS from the LUNs that the guest sees on the target it asked.
 ///
 /// SELECT REPORT 00h and 02h give all of them; 01h (well-known logical units only) gives none, for there are none here. The list
 /// length says how long the whole list is, however little fits (SPC-5, 6.33.3).
-pub fn report_luns(cdb: &Cdb, luns: &[u16], buffer: Option<&mut Buffer>) -> Outcome {
+fn report_luns(cdb: &Cdb, luns: &[u16], buffer: Option<&mut Buffer>) -> Outcome {
     let cdb = cdb.padded();
     let allocated =
         usize::try_from(u32::from_be_bytes([cdb[6], cdb[7], cdb[8], cdb[9]])).unwrap_or(usize::MAX);

@@ -16,6 +16,8 @@ pub struct Lun {
     pub unit: Box<dyn LogicalUnit>,
     /// Removed from the guest's view; it goes when its last command is finished.
     pub leaving: bool,
+    /// Another unit of its target has come or gone, and the guest is to be told.
+    pub luns_changed: bool,
 }
 
 impl fmt::Debug for Lun {
@@ -75,7 +77,8 @@ impl V2p {
     pub fn stand_in(&mut self, unit: Box<dyn LogicalUnit>) {
         self.absent = Some(self.luns.len());
         // It is at no address of its own.
-        self.luns.push(Some(Lun { nexus: Nexus { channel: 0, id: 0, lun: 0 }, unit, leaving: false }));
+        let nexus = Nexus { channel: 0, id: 0, lun: 0 };
+        self.luns.push(Some(Lun { nexus, unit, leaving: false, luns_changed: false }));
     }
 
     /// That unit, for an address at which there is none.
@@ -100,7 +103,7 @@ impl V2p {
         if self.by_nexus.contains_key(&nexus) {
             return Err(unit);
         }
-        let lun = Some(Lun { nexus, unit, leaving: false });
+        let lun = Some(Lun { nexus, unit, leaving: false, luns_changed: false });
         let index = match self.luns.iter().position(Option::is_none) {
             Some(index) => index,
             None => {
@@ -166,6 +169,18 @@ impl V2p {
             .enumerate()
             .filter(|(_, lun)| lun.as_ref().is_some_and(|lun| lun.leaving))
             .map(|(i, _)| i)
+    }
+
+    /// Whether the units that the guest sees on this channel and target are to tell it of a change. The one that stands for LUN 0 is
+    /// none of them.
+    pub fn set_luns_changed(&mut self, channel: u16, id: u16, changed: bool) {
+        for (nexus, index) in &self.by_nexus {
+            if (nexus.channel, nexus.id) == (channel, id)
+                && let Some(Some(lun)) = self.luns.get_mut(*index)
+            {
+                lun.luns_changed = changed;
+            }
+        }
     }
 
     /// The LUNs that the guest sees on this channel and target, in ascending order.

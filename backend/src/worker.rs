@@ -307,9 +307,9 @@ impl Worker {
             let (cdb, timeout, lun, nexus) = (pending.cdb, pending.timeout, pending.lun, pending.nexus);
             let direction = data_direction(pending.direction);
             let mut buffer = pending.buffer.take();
-            if cdb.opcode() == emulate::REPORT_LUNS && !self.feature_host {
-                let outcome =
-                    emulate::report_luns(&cdb, &self.luns.luns_of(nexus.channel, nexus.id), buffer.as_mut());
+            if !self.feature_host
+                && let Some(outcome) = emulate::answer(&mut self.luns, lun, nexus, &cdb, buffer.as_mut())
+            {
                 self.done.push(Completion { tag, outcome, buffer });
                 continue;
             }

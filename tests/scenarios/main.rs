@@ -7,6 +7,7 @@ mod abort;
 mod actions;
 mod alone;
 mod bad_requests;
+mod changed_luns;
 mod config;
 mod control;
 mod events;

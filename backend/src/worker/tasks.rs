@@ -61,11 +61,16 @@ impl Worker {
     pub(super) fn follow_orders(&mut self) {
         while let Ok(order) = self.control.orders.try_recv() {
             match order {
-                Order::Add(nexus, unit) => self.add_lun(nexus, unit),
+                Order::Add(nexus, unit) => {
+                    // The new one has nothing to tell.
+                    self.luns.set_luns_changed(nexus.channel, nexus.id, true);
+                    self.add_lun(nexus, unit);
+                }
                 Order::Remove(nexus) => {
                     let Some(index) = self.luns.hide(nexus) else {
                         unreachable!("the control plane knows the units")
                     };
+                    self.luns.set_luns_changed(nexus.channel, nexus.id, true);
                     self.leaving.push((index, deadline(DRAIN)));
                 }
                 Order::Stop => self.stop_at = Some(self.stop_at.unwrap_or_else(|| deadline(DRAIN))),

@@ -1,6 +1,6 @@
 //! Units that come and go while the vhost is connected.
 
-use super::io::{Reads, nexus, read_result};
+use super::io::{Reads, nexus, read, read_result};
 use super::{Dev, Machine, check_io};
 
 /// NO_CONNECT (Xen io/vscsiif.h), and no status.
@@ -46,6 +46,7 @@ fn units_come_and_go_while_others_work() {
     machine.add_device(0, &Dev { name: "dev-2".into(), ..Dev::disk(1) });
     meanwhile(&mut machine, &mut reads, "dev-2", "4");
     check_io(machine.guest().host(0), nexus(1));
+    assert_eq!(reads.told, 3, "two have come and one has gone");
     let host = machine.guest().host(0);
     assert!(reads.finish(host) > 16, "the guest has read all the time");
     assert_eq!(host.unanswered(), 0);
@@ -131,4 +132,24 @@ fn errors_go_with_their_reason() {
         .filter_map(|path| Some(path.strip_prefix(&errors)?.to_owned()))
         .collect();
     assert_eq!(told, ["dev-1", "dev-1/error"]);
+}
+
+/// With feature-host a guest is told what the device tells, and nothing else.
+#[test]
+fn feature_host_tells_nothing_of_other_units() {
+    let mut machine = Machine::new();
+    for (number, feature_host) in [(0, "0"), (1, "1")] {
+        machine.attach(number, &[Dev::disk(0)]);
+        let node = machine.backend(&format!("{number}/feature-host"));
+        machine.store.write(&node, feature_host);
+        machine.until_connected(number);
+        machine.add_device(number, &Dev::disk(1));
+        machine.until_connected(number);
+        let host = machine.guest().host(number);
+        let first = host.frontend().submit(read(nexus(0))).unwrap();
+        let reply = host.frontend().wait_reply(crate::vhost::PATIENCE).expect("READ is answered");
+        assert_eq!(reply.rqid, first);
+        assert_eq!(reply.tells_of_changed_luns(), number == 0, "{reply:?}");
+        check_io(host, nexus(0));
+    }
 }

@@ -63,18 +63,23 @@ pub fn read_result(host: &mut Host, nexus: Nexus) -> i32 {
 pub struct Reads {
     nexus: Nexus,
     pub done: u32,
+    /// How often it was told that another unit of the target has come or gone.
+    pub told: u32,
 }
 
 impl Reads {
     pub fn of(nexus: Nexus) -> Self {
-        Self { nexus, done: 0 }
+        Self { nexus, done: 0, told: 0 }
     }
 
-    /// Takes the answers, which must be good, and sends new reads, to have 8 of them.
+    /// Takes the answers, which must be good or tell of changed LUNs, and sends new reads, to have 8 of them.
     pub fn go_on(&mut self, host: &mut Host) {
         for reply in host.replies() {
-            assert_eq!((reply.rslt, reply.residual), (0, 0), "a read meanwhile");
-            self.done += 1;
+            self.told += u32::from(reply.tells_of_changed_luns());
+            if !reply.tells_of_changed_luns() {
+                assert_eq!((reply.rslt, reply.residual), (0, 0), "a read meanwhile");
+                self.done += 1;
+            }
         }
         while host.frontend().in_flight() < 8 {
             host.frontend().submit(read(self.nexus)).expect("there is room for 8");

@@ -20,6 +20,14 @@ pub struct Reply {
     pub data: GuestBuffer,
 }
 
+impl Reply {
+    /// Whether it is CHECK CONDITION with UNIT ATTENTION, REPORTED LUNS DATA HAS CHANGED (SPC-5, 4.4), in fixed format.
+    #[must_use]
+    pub fn tells_of_changed_luns(&self) -> bool {
+        self.rslt == 0x02 && self.sense.get(2) == Some(&0x06) && self.sense.get(12..14) == Some(&[0x3f, 0x0e])
+    }
+}
+
 /// What is wrong with an answer. Linux checks the first four; the next three follow from vscsiif.h, where unused bytes are
 /// reserved, and from XSA-216: bytes that nobody set are the backend's memory. The last one is for Windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

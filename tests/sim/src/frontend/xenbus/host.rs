@@ -223,7 +223,15 @@ impl Host {
 
     /// Sends a command and waits for its answer; `None` when the backend owes it for too long, which
     /// [`unanswered`](Self::unanswered) counts. Answers to other commands are kept.
+    ///
+    /// A command that is answered with the news that another unit has come or gone is sent once more, as Linux does with those of
+    /// its disk driver (`scsi_io_completion_action` in drivers/scsi/scsi_lib.c, `sd_sync_cache` in sd.c).
     pub fn execute(&mut self, call: ScsiCall) -> Option<Reply> {
+        let reply = self.execute_once(call.clone())?;
+        if reply.tells_of_changed_luns() { self.execute_once(call) } else { Some(reply) }
+    }
+
+    fn execute_once(&mut self, call: ScsiCall) -> Option<Reply> {
         let deadline = Instant::now() + PATIENCE;
         let left = || deadline.saturating_duration_since(Instant::now());
         while !self.frontend.has_room() && !self.frontend.is_disabled() && !left().is_zero() {
