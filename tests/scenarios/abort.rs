@@ -278,6 +278,8 @@ fn a_ring_full_of_hung_commands_is_freed_by_the_units_removal() {
         for rqid in 0..16 {
             assert_ended(&vhost.reply(), rqid, NO_CONNECT);
         }
+        let told = vhost.call(lun(1), &[0; 6], DIRECTION_NONE, GuestBuffer::default());
+        assert!(told.tells_of_changed_luns(), "{told:?}");
         disk_goes_on(&mut vhost, 3);
         remote.release();
         wait_until("dropped", || !remote.is_alive());

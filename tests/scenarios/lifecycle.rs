@@ -7,7 +7,7 @@ use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE};
 use pvscsi_sim::frontend::GuestBuffer;
 
 use crate::scripted_lun::{COMPLETE, HOLD, scripted_lun};
-use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, status, wait_until};
+use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, rw10, status, wait_until};
 
 const NO_CONNECT: i32 = 0x0001_0000;
 
@@ -62,7 +62,7 @@ fn units_come_and_go_under_io() {
     for kind in KINDS {
         let mut vhost = Vhost::with_disk(kind);
         let over = AtomicBool::new(false);
-        let (mut there, mut gone) = (0, 0);
+        let (mut there, mut gone, mut told) = (0, 0, 0);
         vhost.write(lun(0), 0, &pattern(3, 4096), &memory());
         // The worker's handle belongs to the vhost; the other thread plays the control plane with it.
         let worker = vhost.take_worker();
@@ -76,7 +76,13 @@ fn units_come_and_go_under_io() {
                 over.store(true, Ordering::Relaxed);
             });
             while !over.load(Ordering::Relaxed) {
-                assert_eq!(vhost.read(lun(0), 0, memory()), pattern(3, 4096));
+                let reply = vhost.call(lun(0), &rw10(0x28, 0, 4096), DIRECTION_FROM_DEVICE, memory());
+                // A guest repeats what was only told that the other one has come or gone.
+                if reply.tells_of_changed_luns() {
+                    told += 1;
+                } else {
+                    assert_eq!((reply.rslt, reply.data.to_vec()), (0, pattern(3, 4096)));
+                }
                 match vhost.call(lun(1), &[0; 6], DIRECTION_NONE, GuestBuffer::default()).rslt {
                     0 => there += 1,
                     NO_CONNECT => gone += 1,
@@ -86,6 +92,7 @@ fn units_come_and_go_under_io() {
         });
         vhost.give_back(worker);
         assert!(there > 0, "never seen; {gone} times not there");
+        assert!((1..=100).contains(&told), "told {told} times of 100 changes");
         assert_eq!(vhost.call(lun(1), &[0; 6], DIRECTION_NONE, GuestBuffer::default()).rslt, NO_CONNECT);
     }
 }

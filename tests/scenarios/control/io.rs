@@ -74,13 +74,7 @@ impl Reads {
 
     /// Takes the answers, which must be good or tell of changed LUNs, and sends new reads, to have 8 of them.
     pub fn go_on(&mut self, host: &mut Host) {
-        for reply in host.replies() {
-            self.told += u32::from(reply.tells_of_changed_luns());
-            if !reply.tells_of_changed_luns() {
-                assert_eq!((reply.rslt, reply.residual), (0, 0), "a read meanwhile");
-                self.done += 1;
-            }
-        }
+        self.take(host);
         while host.frontend().in_flight() < 8 {
             host.frontend().submit(read(self.nexus)).expect("there is room for 8");
         }
@@ -89,12 +83,20 @@ impl Reads {
     /// Waits for those that are in flight.
     pub fn finish(mut self, host: &mut Host) -> u32 {
         super::eventually("the last reads are answered", || {
-            for reply in host.replies() {
-                assert_eq!((reply.rslt, reply.residual), (0, 0), "a last read");
-                self.done += 1;
-            }
+            self.take(host);
             host.frontend().in_flight() == 0
         });
         self.done
+    }
+
+    fn take(&mut self, host: &mut Host) {
+        for reply in host.replies() {
+            if reply.tells_of_changed_luns() {
+                self.told += 1;
+            } else {
+                assert_eq!((reply.rslt, reply.residual), (0, 0), "a read");
+                self.done += 1;
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A command that failed is never success in 16 bits. There is one exception, and Windows's driver never gets to it.
 
-use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
+use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_sg::{Command, Completion, Event, HostStatus, Job, LogicalUnit, Outcome, Reactor, SamStatus};
 use pvscsi_sim::frontend::windows::{Completed, SrbStatus};
 use pvscsi_sim::frontend::{Complaint, GuestBuffer};
@@ -125,6 +125,8 @@ fn a_unit_that_hangs_and_goes_is_no_success() {
     }
     remote.release();
     wait_until("dropped", || !remote.is_alive());
+    let told = windows.call(at(1), &[0; 6], DIRECTION_NONE, GuestBuffer::default());
+    assert_eq!((told.status(), told.sent.tells_of_changed_luns()), (SrbStatus::Error, true));
     assert!(windows.is_ready(at(1)));
 }
 
