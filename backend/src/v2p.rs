@@ -5,7 +5,7 @@ use std::fmt;
 use std::thread::{Builder, JoinHandle};
 
 use pvscsi_ring::Nexus;
-use pvscsi_sg::LogicalUnit;
+use pvscsi_sg::{CommandSet, LogicalUnit};
 use tracing::warn;
 
 /// A logical unit and its place.
@@ -171,14 +171,15 @@ impl V2p {
             .map(|(i, _)| i)
     }
 
-    /// Whether the units that the guest sees on this channel and target are to tell it of a change. The one that stands for LUN 0 is
-    /// none of them.
+    /// Whether the disks that the guest sees on this channel and target are to tell it of a change: their drivers try the command again.
+    /// Those of tapes, changers and CD drives would fail it, for news that the guest has from xenstore anyway. The one that stands for LUN
+    /// 0 is none of them.
     pub fn set_luns_changed(&mut self, channel: u16, id: u16, changed: bool) {
         for (nexus, index) in &self.by_nexus {
             if (nexus.channel, nexus.id) == (channel, id)
                 && let Some(Some(lun)) = self.luns.get_mut(*index)
             {
-                lun.luns_changed = changed;
+                lun.luns_changed = changed && CommandSet::of(lun.unit.device_type()) == CommandSet::Sbc;
             }
         }
     }

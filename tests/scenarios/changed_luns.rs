@@ -4,7 +4,7 @@ use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE};
 use pvscsi_sim::frontend::{GuestBuffer, Reply};
 
-use crate::scripted_lun::{COMPLETE, scripted_lun};
+use crate::scripted_lun::{COMPLETE, scripted_device, scripted_lun};
 use crate::vhost::{KINDS, Vhost, lun, ram_disk};
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
@@ -135,5 +135,21 @@ fn an_absent_lun_0_is_told_nothing_and_lists_what_is_new() {
         vhost.remove(at(6)).unwrap();
         assert_eq!(call(&mut vhost, at(0), &report_luns(0)).rslt, 0);
         assert!(!is_told(&mut vhost, at(5)), "REPORT LUNS of LUN 0");
+    }
+}
+
+/// Their drivers would fail the command.
+#[test]
+fn tapes_changers_and_cd_drives_are_left_alone() {
+    for (device_type, told) in [(0x00, true), (0x14, true), (0x01, false), (0x05, false), (0x08, false)] {
+        let (unit, remote) = scripted_device(device_type);
+        let mut vhost = Vhost::start(KINDS[0], vec![(lun(0), unit)]);
+        add(&mut vhost, lun(1));
+        let reply = call(&mut vhost, lun(0), &COMPLETE);
+        assert_eq!(
+            (reply.tells_of_changed_luns(), remote.submitted()),
+            (told, usize::from(!told)),
+            "{device_type:#x}"
+        );
     }
 }
