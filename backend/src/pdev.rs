@@ -5,10 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium, MediumError};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, FileDisk, Medium, MediumError};
 use pvscsi_sg::{
     Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, Reserved, SgDevice, Shared, SharedError,
-    Threaded, Wwn,
+    Wwn,
 };
 
 use crate::lio::saved::{Saved, SavedError};
@@ -260,7 +260,7 @@ impl PDev {
             Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
             Found::File(path) => {
                 let medium = Medium::open_file(&path, options.read_only)?.with_block_size(block)?;
-                let disk = Threaded::disk(disk(&Self::File(path), medium));
+                let disk = FileDisk::new(disk(&Self::File(path), medium));
                 Ok(Box::new(disk.map_err(PDevOpenError::Thread)?))
             }
             Found::Ram(bytes) => Ok(Box::new(disk(self, Medium::ram(bytes)?.with_block_size(block)?))),

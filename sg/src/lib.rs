@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows Xen: a [`LogicalUnit`] takes a [`Command`] with its memory, and a [`Completion`] brings the
 //! outcome and the memory back. [`SgDevice`] passes commands to a device behind `/dev/sgN`; [`disk::EmulatedDisk`] answers
-//! them from a file or from memory; [`ReadOnly`] lets nothing be written through either, and [`Policed`] nothing that harms others. All of them work on one [`Reactor`] per
+//! them from memory, and [`disk::FileDisk`] from a file; [`ReadOnly`] lets nothing be written through either, and [`Policed`] nothing that harms others. All of them work on one [`Reactor`] per
 //! worker.
 #![cfg_attr(
     not(test),
@@ -48,6 +48,5 @@ pub use reservations::Initiator;
 pub use reserved::Reserved;
 pub use scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus, Sense};
 pub use shared::{Directories, Shared, SharedError};
-pub use threaded::Threaded;
 pub use transfer_limit::TransferLimit;
 pub use wwn::{NotWwn, Wwn};

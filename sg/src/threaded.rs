@@ -1,7 +1,7 @@
 //! A unit whose commands may take their time.
 //!
-//! Reading a file can block for as long as its file system likes, so the commands of such a disk are done in a thread of its own:
-//! one after the other, as on the disk itself, and no other unit waits for them.
+//! A file system can block for as long as it likes, so what asks one is done in a thread: one command after the other, and no other unit
+//! waits for them.
 
 use std::fmt;
 use std::io;
@@ -12,24 +12,21 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::disk::{EmulatedDisk, ResetFlag};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit, buffer_len};
 use crate::reactor::{Event, Reactor, Token};
 use crate::scsi::{HostStatus, Outcome, SamStatus, Sense};
 
 /// Commands that can wait; more are answered TASK SET FULL.
-const QUEUE: usize = 64;
+pub(crate) const QUEUE: usize = 64;
 
 /// A unit with a thread of its own.
-pub struct Threaded {
+pub(crate) struct Threaded {
     device_type: u8,
     /// Tells its events from those of others with the same owner.
     what: u32,
     /// `None` only while it is dropped.
     commands: Option<Sender<Command>>,
     finished: Receiver<Completion>,
-    /// How it is reset, if it can be.
-    reset: Option<ResetFlag>,
     /// Rings when something is finished.
     bell: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
@@ -45,19 +42,11 @@ impl fmt::Debug for Threaded {
 }
 
 impl Threaded {
-    /// An emulated disk.
+    /// Whatever carries out commands, in a thread of this name.
     ///
     /// # Errors
     ///
     /// When there is no descriptor or no thread left.
-    pub fn disk(mut disk: EmulatedDisk) -> io::Result<Self> {
-        let reset = disk.reset_flag();
-        let mut unit = Self::start("file disk", disk.device_type(), 0, move |command| disk.perform(command))?;
-        unit.reset = Some(reset);
-        Ok(unit)
-    }
-
-    /// Whatever carries out commands, in a thread of this name.
     pub(crate) fn start(
         name: &str,
         device_type: u8,
@@ -84,7 +73,6 @@ impl Threaded {
             what,
             commands: Some(commands),
             finished,
-            reset: None,
             bell,
             thread: Some(thread),
             owner: 0,
@@ -92,6 +80,18 @@ impl Threaded {
             under_way: 0,
         })
     }
+
+    /// Commands that were taken and not answered yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way
+    }
+}
+
+/// The answer to a command for which there is no room.
+pub(crate) fn task_set_full(Command { tag, buffer, .. }: Command) -> Completion {
+    let residual = buffer_len(buffer.as_ref());
+    let (host, status) = (HostStatus::OK, SamStatus::TASK_SET_FULL);
+    Completion { tag, outcome: Outcome { host, status, sense: Sense::NONE, residual }, buffer }
 }
 
 impl LogicalUnit for Threaded {
@@ -103,12 +103,7 @@ impl LogicalUnit for Threaded {
         };
         match sent {
             Ok(()) => self.under_way = self.under_way.saturating_add(1),
-            Err(TrySendError::Full(Command { tag, buffer, .. })) => {
-                let residual = buffer_len(buffer.as_ref());
-                let (host, status) = (HostStatus::OK, SamStatus::TASK_SET_FULL);
-                let outcome = Outcome { host, status, sense: Sense::NONE, residual };
-                done.push(Completion { tag, outcome, buffer });
-            }
+            Err(TrySendError::Full(command)) => done.push(task_set_full(command)),
             Err(TrySendError::Disconnected(_)) => unreachable!("the thread ends after its commands"),
         }
     }
@@ -134,7 +129,7 @@ impl LogicalUnit for Threaded {
     }
 
     fn resetter(&self) -> Option<Job> {
-        self.reset.as_ref().map(ResetFlag::job)
+        None
     }
 
     fn device_type(&self) -> u8 {

@@ -14,9 +14,9 @@ use pvscsi_guestmem::BufferPool;
 use pvscsi_ring::vscsiif::{
     DIRECTION_BIDIRECTIONAL, DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE,
 };
-use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, Medium};
+use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, FileDisk, Medium};
 use pvscsi_sg::{
-    Cdb, Command, DataDirection, LogicalUnit, Outcome, ReactorKind, ReadOnly, SamStatus, Sense, Tag, Threaded,
+    Cdb, Command, DataDirection, LogicalUnit, Outcome, ReactorKind, ReadOnly, SamStatus, Sense, Tag,
 };
 use pvscsi_sim::frontend::{GuestBuffer, Reply};
 
@@ -216,7 +216,7 @@ fn emulated_disks_are_read_and_not_written() {
         // The same in front of a disk that could be written, whose commands finish in a thread of its own.
         let medium = Medium::open_file(&file.0, false).unwrap();
         let name = DiskIdentity::from_name("writable");
-        let disk = Threaded::disk(EmulatedDisk::new(medium, name, DEFAULT_MAX_TRANSFER)).unwrap();
+        let disk = FileDisk::new(EmulatedDisk::new(medium, name, DEFAULT_MAX_TRANSFER)).unwrap();
         let mut vhost = Vhost::start(kind, vec![(lun(0), Box::new(ReadOnly::new(Box::new(disk))))]);
         read_and_try_to_write(&mut vhost, content);
         vhost.end(0).unwrap();

@@ -24,10 +24,10 @@ pub(super) struct Attention {
 
 /// Where a reset of the disk is left until its next command.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ResetFlag(Arc<AtomicBool>);
+pub(super) struct ResetFlag(Arc<AtomicBool>);
 
 impl ResetFlag {
-    pub(crate) fn job(&self) -> Job {
+    pub(super) fn job(&self) -> Job {
         let flag = self.clone();
         Box::new(move || -> io::Result<()> {
             flag.0.store(true, Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl Attention {
 
 impl EmulatedDisk {
     /// Its next command finds a disk that was reset.
-    pub(crate) fn reset_flag(&self) -> ResetFlag {
+    pub(super) fn reset_flag(&self) -> ResetFlag {
         self.attention.reset.clone()
     }
 
@@ -53,13 +53,23 @@ impl EmulatedDisk {
     pub(super) fn interrupt(&mut self, cdb: &Cdb) -> Result<(), Sense> {
         let opcode = cdb.opcode();
         // READ CAPACITY (10) and (16): somebody wants to know it now.
-        if matches!(opcode, 0x25 | 0x9e) || self.attention.looked.elapsed() >= LOOK_EVERY {
+        if matches!(opcode, 0x25 | 0x9e) || self.is_time_to_look() {
             self.look_at_size();
         }
         if matches!(opcode, 0x12 | 0xa0 | 0x03) {
             return Ok(());
         }
         self.take_attention().map_or(Ok(()), Err)
+    }
+
+    /// Whether the next command finds more to do than what it asks for.
+    pub(super) fn is_to_tell_or_look(&self) -> bool {
+        let Attention { reset, resized, .. } = &self.attention;
+        reset.0.load(Ordering::Relaxed) || *resized || self.is_time_to_look()
+    }
+
+    fn is_time_to_look(&self) -> bool {
+        self.attention.looked.elapsed() >= LOOK_EVERY
     }
 
     /// What is to be told first. A reset gives the mode pages their default values.

@@ -9,11 +9,10 @@ impl EmulatedDisk {
     /// READ: as much as fits the buffer. FUA asks for what is on stable storage, so the page cache goes there first
     /// (SBC-4, READ (10)).
     pub(super) fn read(&self, extent: Extent, fua: bool, data: &mut [u8]) -> Result<usize, Sense> {
-        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let (offset, len) = self.span(extent, data.len())?;
         if fua {
             self.sync(extent.lba)?;
         }
-        let len = usize::try_from(extent.bytes(self.block())).unwrap_or(usize::MAX).min(data.len());
         let wanted = data.get_mut(..len).unwrap_or_default();
         self.medium.read(offset, wanted).map_err(|_| sense::read_failed(extent.lba))?;
         Ok(len)
@@ -21,12 +20,18 @@ impl EmulatedDisk {
 
     /// WRITE of all the data.
     pub(super) fn write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
-        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        let (offset, _) = self.span(extent, data.len())?;
         self.medium.write(offset, data).map_err(|error| sense::write_failed(&error, extent.lba))?;
         if fua {
             self.sync(extent.lba)?;
         }
         Ok(data.len())
+    }
+
+    /// Where the data of a READ or WRITE is on the medium, and how many bytes of it fit the buffer.
+    pub(super) fn span(&self, extent: Extent, room: usize) -> Result<(u64, usize), Sense> {
+        let offset = self.locate(extent, self.max_transfer_blocks)?;
+        Ok((offset, usize::try_from(extent.bytes(self.block())).unwrap_or(usize::MAX).min(room)))
     }
 
     /// WRITE AND VERIFY: the data goes to stable storage and is read again.

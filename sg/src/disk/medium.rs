@@ -5,9 +5,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, PosixFadviseAdvice, fallocate, fcntl, posix_fadvise};
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, PosixFadviseAdvice, fallocate, fcntl, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Whence, lseek};
 
@@ -59,7 +60,7 @@ pub enum MediumError {
 /// The blocks of an emulated disk.
 #[derive(Debug)]
 pub struct Medium {
-    file: File,
+    file: Arc<File>,
     bytes: u64,
     block: BlockSize,
     read_only: bool,
@@ -100,11 +101,14 @@ impl Medium {
         if !metadata.is_file() {
             return Err(MediumError::NotAFile(path.to_owned()));
         }
+        // io_uring would take it for EAGAIN instead of waiting in a thread (Linux, io_uring/rw.c, io_rw_init_file).
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::empty())).map_err(|errno| failed(errno.into()))?;
         Self::over(file, metadata.len(), read_only)
     }
 
     pub(super) fn over(file: File, bytes: u64, read_only: bool) -> Result<Self, MediumError> {
-        Self { file, bytes, block: BlockSize::B512, read_only }.with_block_size(BlockSize::B512)
+        Self { file: Arc::new(file), bytes, block: BlockSize::B512, read_only }
+            .with_block_size(BlockSize::B512)
     }
 
     /// The same bytes in blocks of another size.
@@ -135,6 +139,11 @@ impl Medium {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// The file, for reads and writes that the disk has allowed.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// Takes over the size that the file has now, if it is another one and of whole blocks; whether it was.

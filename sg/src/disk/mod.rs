@@ -9,6 +9,8 @@ mod attention;
 mod block_size;
 mod cdb;
 mod data;
+mod direct;
+mod file_disk;
 mod identity;
 mod inquiry;
 mod medium;
@@ -19,8 +21,8 @@ mod sense;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attention::ResetFlag;
 pub use block_size::BlockSize;
+pub use file_disk::FileDisk;
 pub use identity::DiskIdentity;
 pub(crate) use identity::fnv1a;
 pub use medium::{Medium, MediumError};
@@ -28,7 +30,7 @@ pub use medium::{Medium, MediumError};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
-use attention::Attention;
+use attention::{Attention, ResetFlag};
 use cdb::{DataPhase, Extent, Operation};
 
 /// Bytes in the largest transfer a guest can ask for: what 128 segments of a page (feature-sg-grant) carry when the first one
@@ -42,7 +44,7 @@ const WRITE_CACHE: bool = true;
 
 /// A disk made of a [`Medium`].
 ///
-/// Commands are done while they are submitted, one after the other: right for memory. [`Threaded`](crate::Threaded) is for media that may block.
+/// Commands are done while they are submitted, one after the other: right for memory. [`FileDisk`] is for media that may block.
 #[derive(Debug)]
 pub struct EmulatedDisk {
     medium: Medium,
@@ -75,18 +77,23 @@ impl EmulatedDisk {
         direction: DataDirection,
         data: &mut [u8],
     ) -> Result<usize, Sense> {
-        if operation.writes() && self.medium.is_read_only() {
-            return Err(sense::WRITE_PROTECTED);
-        }
-        let data = agreed(operation.data_phase(self.block()), direction, data)?;
-        let moved = self.carry_out(operation, data)?;
+        let usable = self.admit(operation, direction, data.len())?;
+        let moved = self.carry_out(operation, data.get_mut(..usable).unwrap_or_default())?;
         if operation.writes() && !self.write_cache {
             self.sync(operation.lba())?;
         }
         Ok(moved)
     }
 
-    /// The same, when it is allowed and its data is there.
+    /// Whether a command with a buffer of `room` bytes is allowed, and how many of them it may use.
+    fn admit(&self, operation: Operation, direction: DataDirection, room: usize) -> Result<usize, Sense> {
+        if operation.writes() && self.medium.is_read_only() {
+            return Err(sense::WRITE_PROTECTED);
+        }
+        agreed(operation.data_phase(self.block()), direction, room)
+    }
+
+    /// Does what is allowed and has its data.
     fn carry_out(&mut self, operation: Operation, data: &mut [u8]) -> Result<usize, Sense> {
         match operation {
             Operation::TestUnitReady => Ok(0),
@@ -149,21 +156,21 @@ impl EmulatedDisk {
     }
 }
 
-/// The part of the buffer a command may use. A direction that contradicts the CDB and data-out that is too short
+/// How much of its buffer of `room` bytes a command may use. A direction that contradicts the CDB and data-out that is too short
 /// are refused before anything is done.
-fn agreed(phase: DataPhase, direction: DataDirection, data: &mut [u8]) -> Result<&mut [u8], Sense> {
+fn agreed(phase: DataPhase, direction: DataDirection, room: usize) -> Result<usize, Sense> {
     let may_be = |wanted| {
         direction == wanted
             || direction == DataDirection::Bidirectional
-            || (direction == DataDirection::None && data.is_empty())
+            || (direction == DataDirection::None && room == 0)
     };
     let usable = match phase {
         DataPhase::None => Some(0),
-        DataPhase::In if may_be(DataDirection::FromDevice) => Some(data.len()),
+        DataPhase::In if may_be(DataDirection::FromDevice) => Some(room),
         DataPhase::Out { bytes } if may_be(DataDirection::ToDevice) => usize::try_from(bytes).ok(),
         DataPhase::In | DataPhase::Out { .. } => None,
     };
-    usable.and_then(|usable| data.get_mut(..usable)).ok_or(sense::INVALID_FIELD_IN_CDB)
+    usable.filter(|usable| *usable <= room).ok_or(sense::INVALID_FIELD_IN_CDB)
 }
 
 /// Puts parameter data into the buffer: as much as is there, was asked for, and fits.

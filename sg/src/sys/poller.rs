@@ -17,6 +17,10 @@ pub(crate) struct Poller {
 impl Poller {
     pub(crate) fn start(&mut self, operation: Operation) {
         assert!(self.waiting.len() < Reactor::CAPACITY, "more operations than a worker can have");
+        assert!(
+            !matches!(operation.what, What::File { .. } | What::Sync),
+            "files are always ready, and may block all the same"
+        );
         // A write that would block waits like a read.
         if let What::Writev(_) = operation.what
             && let Some(result) = attempt(&operation)
@@ -61,6 +65,7 @@ impl Poller {
             let result = match operation.what {
                 What::Watch => Some(i32::from(polled.revents)),
                 What::Readv(_) | What::Writev(_) => attempt(operation),
+                What::File { .. } | What::Sync => unreachable!("never started"),
             };
             if let Some(result) = result {
                 let operation = self.waiting.swap_remove(index);
@@ -80,7 +85,7 @@ impl Poller {
 fn attempt(operation: &Operation) -> Option<i32> {
     let count = |n: u32| libc::c_int::try_from(n).unwrap_or(libc::c_int::MAX);
     let moved = match operation.what {
-        What::Watch => unreachable!("a watch moves nothing"),
+        What::Watch | What::File { .. } | What::Sync => unreachable!("nothing for these iovecs"),
         // SAFETY: the iovecs and what they point to are valid while the operation's `keep` lives (Form::transfer).
         What::Writev(iov) => unsafe { libc::writev(operation.fd, iov.first, count(iov.count)) },
         // SAFETY: as above.

@@ -30,6 +30,19 @@ pub(crate) enum What {
     Writev(IoVecs),
     /// Scatter-read, waiting until there is something.
     Readv(IoVecs),
+    /// Read or write a part of a file; by io_uring only.
+    File { way: Way, first: *mut u8, bytes: u32, offset: u64 },
+    /// Wait until what was written to a file is on stable storage; by io_uring only.
+    Sync,
+}
+
+/// Which way data goes between memory and a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the file.
+    Read,
+    /// To the file.
+    Write,
 }
 
 /// An operation under way.
@@ -52,7 +65,7 @@ impl fmt::Debug for Operation {
     }
 }
 
-// SAFETY: the iovecs point into memory that `_keep` owns; it is Send + Sync, and the pointers are followed by the kernel
+// SAFETY: the pointers lead into memory that `_keep` owns; it is Send + Sync, and they are followed by the kernel
 // (or by the thread that has the reactor) only.
 unsafe impl Send for Operation {}
 
@@ -79,11 +92,11 @@ impl Form {
         self.start(Operation { fd: fd.as_raw_fd(), what: What::Watch, token: Some(token), _keep: None });
     }
 
-    /// Starts a read or write.
+    /// Starts a read, a write or a sync.
     ///
     /// # Safety
     ///
-    /// The iovecs and all they point to stay valid as long as `keep` lives, and nobody but the kernel touches them until
+    /// The descriptor, the iovecs and all they point to stay valid as long as `keep` lives, and nobody but the kernel touches them until
     /// the event of this operation was returned by [`wait`](Self::wait).
     pub(crate) unsafe fn transfer(&mut self, fd: BorrowedFd<'_>, what: What, token: Token, keep: Keep) {
         self.start(Operation { fd: fd.as_raw_fd(), what, token: Some(token), _keep: Some(keep) });

@@ -7,11 +7,11 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 
 use crate::reactor::{Event, Reactor};
-use crate::sys::reactor::{Operation, What};
+use crate::sys::reactor::{Operation, Way, What};
 
 /// Submission slots: a vhost has 16 requests and a few descriptors; more than fit are submitted in between.
 const ENTRIES: u32 = 128;
@@ -64,6 +64,13 @@ impl Uring {
             }
             What::Writev(iov) => opcode::Writev::new(fd, iov.first, iov.count).build(),
             What::Readv(iov) => opcode::Readv::new(fd, iov.first, iov.count).build(),
+            What::File { way: Way::Read, first, bytes, offset } => {
+                opcode::Read::new(fd, first, bytes).offset(offset).build()
+            }
+            What::File { way: Way::Write, first, bytes, offset } => {
+                opcode::Write::new(fd, first.cast_const(), bytes).offset(offset).build()
+            }
+            What::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
         };
         let Ok(user_data) = u64::try_from(index) else { unreachable!("bounded by CAPACITY") };
         if let Some(slot) = self.operations.get_mut(index) {

@@ -30,7 +30,7 @@ fn capacity(bench: &mut Bench) -> u64 {
 }
 
 #[test]
-fn a_file_that_grows_is_a_disk_that_grows() {
+pub(super) fn a_file_that_grows_is_a_disk_that_grows() {
     for (block_size, read_only) in [(512, false), (4096, false), (512, true)] {
         let file = Scratch::file(&vec![1; 8 * block_size]);
         let size = BlockSize::ALL.into_iter().find(|size| size.bytes() as usize == block_size).unwrap();
@@ -53,7 +53,7 @@ fn a_file_that_grows_is_a_disk_that_grows() {
 }
 
 #[test]
-fn a_file_that_shrinks_is_a_disk_that_shrinks() {
+pub(super) fn a_file_that_shrinks_is_a_disk_that_shrinks() {
     let file = Scratch::file(&[1; 20 * 512]);
     let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
     resize(&file, 8 * 512);
@@ -67,7 +67,7 @@ fn a_file_that_shrinks_is_a_disk_that_shrinks() {
 }
 
 #[test]
-fn the_size_is_looked_at_once_a_second_and_for_who_asks() {
+pub(super) fn the_size_is_looked_at_once_a_second_and_for_who_asks() {
     let file = Scratch::file(&[1; 8 * 512]);
     let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
     resize(&file, 9 * 512);
@@ -88,7 +88,7 @@ fn the_size_is_looked_at_once_a_second_and_for_who_asks() {
 
 /// SPC-5: INQUIRY and REPORT LUNS leave a unit attention pending, REQUEST SENSE has it as its data.
 #[test]
-fn some_commands_come_first() {
+pub(super) fn some_commands_come_first() {
     let file = Scratch::file(&[1; 8 * 512]);
     let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
     for (descriptor, expected) in [(0, (2, 12)), (1, (1, 2))] {
@@ -104,7 +104,7 @@ fn some_commands_come_first() {
 }
 
 #[test]
-fn a_reset_gives_the_mode_pages_back_and_is_told() {
+pub(super) fn a_reset_gives_the_mode_pages_back_and_is_told() {
     let wce = |bench: &mut Bench| bench.answer(&[0x1a, 8, 8, 0, 24, 0], 24)[6] & 4;
     let mut bench = Bench::ram(8);
     let mut list = bench.answer(&[0x1a, 8, 8, 0, 24, 0], 24);
@@ -118,7 +118,7 @@ fn a_reset_gives_the_mode_pages_back_and_is_told() {
 }
 
 #[test]
-fn a_reset_is_told_before_a_new_size() {
+pub(super) fn a_reset_is_told_before_a_new_size() {
     let file = Scratch::file(&[1; 8 * 512]);
     let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
     bench.disk.resetter().unwrap()().unwrap();

@@ -79,7 +79,7 @@ fn limits() {
 }
 
 #[test]
-fn addresses_and_lengths_are_of_blocks() {
+pub(super) fn addresses_and_lengths_are_of_blocks() {
     let file = Scratch::file(&pattern(7, 4 * 8));
     let medium = Medium::open_file(file.path(), false).unwrap().with_block_size(BlockSize::B4096).unwrap();
     let mut bench = Bench::of(medium);
@@ -103,7 +103,7 @@ fn addresses_and_lengths_are_of_blocks() {
 /// UNRECOVERED READ ERROR with the LBA in INFORMATION; 64 KiB are read at a time. A part of a block
 /// is left, or the disk would be a shorter one.
 #[test]
-fn failures_name_the_block() {
+pub(super) fn failures_name_the_block() {
     let file = Scratch::file(&[0; 100 * 4096]);
     let medium = Medium::open_file(file.path(), false).unwrap().with_block_size(BlockSize::B4096).unwrap();
     let mut bench = Bench::of(medium);

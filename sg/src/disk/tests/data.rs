@@ -7,7 +7,7 @@ const WRITES: [u8; 4] = [0x0a, 0x2a, 0xaa, 0x8a];
 
 /// CDB layouts: SBC-2 for 6 bytes, SBC-4, READ and WRITE (10), (12), (16) for the others.
 #[test]
-fn every_length_writes_and_reads_the_same_blocks() {
+pub(super) fn every_length_writes_and_reads_the_same_blocks() {
     for (seed, (write, read)) in WRITES.into_iter().zip(READS).enumerate() {
         let mut bench = Bench::ram(0x1000);
         let data = pattern(seed as u8, 3);
@@ -19,7 +19,7 @@ fn every_length_writes_and_reads_the_same_blocks() {
 }
 
 #[test]
-fn addresses_are_as_wide_as_the_cdb_has_them() {
+pub(super) fn addresses_are_as_wide_as_the_cdb_has_them() {
     let mut bench = Bench::ram(1 << 34);
     for (write, read, lba) in [
         (0x0a, 0x08, 0x1f_fffe),
@@ -36,7 +36,7 @@ fn addresses_are_as_wide_as_the_cdb_has_them() {
 
 /// SBC-2, READ (6): transfer length 0 is 256 blocks, and the bits above the address are reserved. Everywhere else 0 is none.
 #[test]
-fn a_length_of_zero() {
+pub(super) fn a_length_of_zero() {
     let mut bench = Bench::ram(512);
     let data = pattern(9, 256);
     assert_eq!(bench.data_out(&[0x0a, 0xe0, 1, 0, 0, 0], &data), (GOOD, 0));
@@ -53,7 +53,7 @@ fn a_length_of_zero() {
 
 /// SBC-4, READ (10): an address behind the last block, or a length that reaches there, is LOGICAL BLOCK ADDRESS OUT OF RANGE.
 #[test]
-fn ranges() {
+pub(super) fn ranges() {
     let mut bench = Bench::ram(16);
     for (lba, count, sense) in [
         (15, 1, GOOD),
@@ -88,7 +88,7 @@ fn ranges() {
 
 /// SBC-4, Block Limits VPD page, MAXIMUM TRANSFER LENGTH.
 #[test]
-fn no_transfer_above_the_limit() {
+pub(super) fn no_transfer_above_the_limit() {
     let mut bench = Bench::ram(4096);
     assert_eq!(bench.answer(&on_blocks(0x28, 0, 0, 1016), 1016 * 512).len(), 1016 * 512);
     for opcode in [0x28, 0x88, 0xa8] {
@@ -102,7 +102,7 @@ fn no_transfer_above_the_limit() {
 }
 
 #[test]
-fn buffers_of_another_length() {
+pub(super) fn buffers_of_another_length() {
     let mut bench = Bench::ram(16);
     let data = pattern(3, 4);
     assert_eq!(bench.data_out(&on_blocks(0x2a, 0, 0, 4), &data), (GOOD, 0));
@@ -124,7 +124,7 @@ fn buffers_of_another_length() {
 }
 
 #[test]
-fn directions() {
+pub(super) fn directions() {
     use DataDirection::{Bidirectional, FromDevice, None, ToDevice};
     let mut bench = Bench::ram(16);
     let (read, write) =
@@ -141,7 +141,7 @@ fn directions() {
 
 /// SBC-4: RDPROTECT, WRPROTECT and VRPROTECT need protection information, which this disk has not.
 #[test]
-fn protection_information_is_refused() {
+pub(super) fn protection_information_is_refused() {
     let mut bench = Bench::ram(16);
     for flags in (1..8).map(|protect| protect << 5) {
         for opcode in &READS[1..] {
@@ -157,7 +157,7 @@ fn protection_information_is_refused() {
 
 /// SBC-4, VERIFY (10): BYTCHK is bits 1 and 2.
 #[test]
-fn verify_compares() {
+pub(super) fn verify_compares() {
     let mut bench = Bench::ram(600);
     let data = pattern(4, 300);
     assert_eq!(bench.data_out(&on_blocks(0x2a, 0, 100, 300), &data), (GOOD, 0));
@@ -180,7 +180,7 @@ fn verify_compares() {
 
 /// MISCOMPARE DURING VERIFY OPERATION; INFORMATION (bytes 3 to 6, with VALID) is the offset.
 #[test]
-fn verify_tells_where_it_differs() {
+pub(super) fn verify_tells_where_it_differs() {
     let mut bench = Bench::ram(600);
     let mut data = pattern(4, 300);
     assert_eq!(bench.data_out(&on_blocks(0x2a, 0, 0, 300), &data), (GOOD, 0));
@@ -199,7 +199,7 @@ fn verify_tells_where_it_differs() {
 
 /// SBC-4, SYNCHRONIZE CACHE (10): a number of 0 reaches to the end.
 #[test]
-fn synchronize_cache() {
+pub(super) fn synchronize_cache() {
     let mut bench = Bench::ram(16);
     for opcode in [0x35, 0x91] {
         assert_eq!(bench.none(&on_blocks(opcode, 0, 0, 0)), GOOD);
@@ -211,7 +211,7 @@ fn synchronize_cache() {
 
 /// DATA PROTECT, WRITE PROTECTED, for everything that writes and whatever is wrong with it besides.
 #[test]
-fn a_write_protected_disk_is_read_only() {
+pub(super) fn a_write_protected_disk_is_read_only() {
     let mut bench = Bench::of(read_only(16));
     for opcode in WRITES.into_iter().chain(VERIFIED_WRITES).chain([0x41, 0x93, 0x8b]) {
         assert_eq!(
@@ -234,7 +234,7 @@ fn a_write_protected_disk_is_read_only() {
 
 /// UNRECOVERED READ ERROR with the LBA in INFORMATION, where the file was cut off, in a block, or the disk would be a shorter one.
 #[test]
-fn a_failed_read_is_a_medium_error() {
+pub(super) fn a_failed_read_is_a_medium_error() {
     let file = Scratch::file(&pattern(1, 1000));
     let mut bench = Bench::of(Medium::open_file(file.path(), false).unwrap());
     std::fs::File::options().write(true).open(file.path()).unwrap().set_len(10 * 512 + 1).unwrap();
@@ -250,7 +250,7 @@ fn a_failed_read_is_a_medium_error() {
 }
 
 #[test]
-fn an_address_beyond_32_bits_is_not_in_the_sense() {
+pub(super) fn an_address_beyond_32_bits_is_not_in_the_sense() {
     let mut bench = Bench::of(failing("/dev/null", 1 << 33));
     let cdb = Cdb::from_bytes(&on_blocks(0x88, 0, 1 << 32, 1));
     let (outcome, _) = bench.run(cdb, DataDirection::FromDevice, Some(&[0; 512]));
@@ -261,7 +261,7 @@ fn an_address_beyond_32_bits_is_not_in_the_sense() {
 
 /// /dev/full has no room: SPACE ALLOCATION FAILED WRITE PROTECT.
 #[test]
-fn a_full_file_system_is_write_protection() {
+pub(super) fn a_full_file_system_is_write_protection() {
     let mut bench = Bench::of(failing("/dev/full", 16));
     let (outcome, _) =
         bench.run(Cdb::from_bytes(&on_blocks(0x2a, 0, 5, 1)), DataDirection::ToDevice, Some(&[1; 512]));
@@ -272,7 +272,7 @@ fn a_full_file_system_is_write_protection() {
 
 /// /dev/null and /dev/zero take data but cannot sync: so a failure shows that a sync was asked for.
 #[test]
-fn fua_and_synchronize_cache_sync() {
+pub(super) fn fua_and_synchronize_cache_sync() {
     let write_error = Some((3, 0x0c, 0));
     let mut null = Bench::of(failing("/dev/null", 16));
     let mut zero = Bench::of(failing("/dev/zero", 16));
@@ -289,7 +289,7 @@ fn fua_and_synchronize_cache_sync() {
 }
 
 #[test]
-fn other_write_errors_are_medium_errors() {
+pub(super) fn other_write_errors_are_medium_errors() {
     let file = Scratch::file(&[0; 512]);
     let medium = Medium::over(std::fs::File::open(file.path()).unwrap(), 512, false).unwrap();
     let mut bench = Bench::of(medium);

@@ -5,6 +5,7 @@ mod attention;
 mod block_size;
 mod compare;
 mod data;
+mod file_disk;
 mod inquiry;
 mod medium;
 mod mode;
@@ -12,11 +13,12 @@ mod opcodes;
 mod provisioning;
 mod random;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use pvscsi_guestmem::BufferPool;
 
-use super::{DiskIdentity, EmulatedDisk, Medium};
+use super::{DiskIdentity, EmulatedDisk, FileDisk, Medium};
 use crate::logical_unit::{Command, LogicalUnit, Tag};
 use crate::reactor::{Reactor, ReactorKind};
 use crate::scsi::{Cdb, DataDirection, HostStatus, Outcome, SamStatus};
@@ -30,9 +32,24 @@ const WRITE_PROTECTED: Option<(u8, u8, u8)> = Some((7, 0x27, 0));
 /// Fills the room for data-in, to show what was written and what was not.
 const STALE: u8 = 0xee;
 
+/// What carries out the commands of a [`Bench`].
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// The disk itself.
+    Alone,
+    /// A [`FileDisk`].
+    File(ReactorKind),
+}
+
+thread_local! {
+    /// Of the benches that this thread makes.
+    static FORM: Cell<Form> = const { Cell::new(Form::Alone) };
+}
+
 /// A disk and buffers for its commands.
 struct Bench {
-    disk: EmulatedDisk,
+    disk: Box<dyn LogicalUnit>,
+    reactor: Reactor,
     block: usize,
     pool: BufferPool,
 }
@@ -47,9 +64,16 @@ impl Bench {
     }
 
     fn with_max_transfer(medium: Medium, bytes: u32) -> Self {
-        let block = medium.block_size().bytes() as usize;
-        let disk = EmulatedDisk::new(medium, DiskIdentity::new("SER-1").unwrap(), bytes);
-        Self { disk, block, pool: BufferPool::new(2).unwrap() }
+        Self::over(EmulatedDisk::new(medium, DiskIdentity::new("SER-1").unwrap(), bytes))
+    }
+
+    fn over(disk: EmulatedDisk) -> Self {
+        let block = disk.block().bytes() as usize;
+        let (disk, kind): (Box<dyn LogicalUnit>, _) = match FORM.get() {
+            Form::Alone => (Box::new(disk), ReactorKind::Poll),
+            Form::File(kind) => (Box::new(FileDisk::new(disk).unwrap()), kind),
+        };
+        Self { disk, reactor: Reactor::new(kind).unwrap(), block, pool: BufferPool::new(2).unwrap() }
     }
 
     /// One command; its outcome and its whole buffer afterwards.
@@ -62,6 +86,14 @@ impl Bench {
         let command = Command { tag: Tag(7), cdb, direction, buffer, timeout: Duration::from_secs(1) };
         let mut done = Vec::new();
         self.disk.submit(command, &mut done);
+        self.disk.flush(&mut self.reactor);
+        let mut events = Vec::new();
+        while done.is_empty() {
+            self.reactor.wait(None, &mut events).unwrap();
+            for event in events.drain(..) {
+                self.disk.on_event(event, &mut self.reactor, &mut done);
+            }
+        }
         assert_eq!(done.len(), 1, "one completion for {cdb:?}");
         let completion = done.pop().unwrap();
         let outcome = completion.outcome;
@@ -179,4 +211,45 @@ fn nothing_waits_for_the_reactor() {
 #[should_panic(expected = "transfers nothing")]
 fn no_limit_is_no_limit() {
     let _ = EmulatedDisk::new(Medium::ram(512).unwrap(), DiskIdentity::from_name("x"), 511);
+}
+
+/// What has to do with reading and writing, once more: by io_uring, and by its thread alone.
+#[test]
+fn a_file_disk_reads_and_writes_as_the_disk_itself() {
+    let tests: [fn(); 28] = [
+        attention::a_file_that_grows_is_a_disk_that_grows,
+        attention::a_file_that_shrinks_is_a_disk_that_shrinks,
+        attention::the_size_is_looked_at_once_a_second_and_for_who_asks,
+        attention::some_commands_come_first,
+        attention::a_reset_gives_the_mode_pages_back_and_is_told,
+        attention::a_reset_is_told_before_a_new_size,
+        block_size::addresses_and_lengths_are_of_blocks,
+        block_size::failures_name_the_block,
+        data::every_length_writes_and_reads_the_same_blocks,
+        data::addresses_are_as_wide_as_the_cdb_has_them,
+        data::a_length_of_zero,
+        data::ranges,
+        data::no_transfer_above_the_limit,
+        data::buffers_of_another_length,
+        data::directions,
+        data::protection_information_is_refused,
+        data::verify_compares,
+        data::verify_tells_where_it_differs,
+        data::synchronize_cache,
+        data::a_write_protected_disk_is_read_only,
+        data::a_failed_read_is_a_medium_error,
+        data::an_address_beyond_32_bits_is_not_in_the_sense,
+        data::a_full_file_system_is_write_protection,
+        data::fua_and_synchronize_cache_sync,
+        data::other_write_errors_are_medium_errors,
+        mode::without_a_write_cache_every_write_is_synced,
+        random::a_disk_is_a_vector,
+        random::any_command_completes_once,
+    ];
+    for kind in [ReactorKind::Auto, ReactorKind::Poll] {
+        FORM.set(Form::File(kind));
+        for test in tests {
+            test();
+        }
+    }
 }

@@ -224,14 +224,17 @@ fn lists_that_change_nothing() {
 
 /// /dev/zero and /dev/null take data but cannot sync: so a failure shows that a sync was asked for.
 #[test]
-fn without_a_write_cache_every_write_is_synced() {
+pub(super) fn without_a_write_cache_every_write_is_synced() {
     let write_error = Some((3, 0x0c, 0));
     let mut bench = Bench::of(medium::failing("/dev/zero", 16));
     assert_eq!(selects(&mut bench, false, &list(false, &[], &[&caching(false)])), write_error);
     assert_eq!(bench.answer(&six(8, 0x08, 0), 255)[4..], CACHING, "it could not be emptied");
     let zeroes = [0; 1024];
     for cached in [true, false] {
-        bench.disk.write_cache = cached;
+        let name = DiskIdentity::from_name("x");
+        let mut disk = EmulatedDisk::new(medium::failing("/dev/zero", 16), name, 508 * 1024);
+        disk.write_cache = cached;
+        bench = Bench::over(disk);
         let expected = if cached { GOOD } else { write_error };
         for opcode in [0x0a, 0x2a, 0xaa, 0x8a, 0x8b, 0x41, 0x93] {
             let data = [opcode; 512];

@@ -21,7 +21,7 @@ impl Random {
 
 /// A disk is an array of bytes: whatever is written is read.
 #[test]
-fn a_disk_is_a_vector() {
+pub(super) fn a_disk_is_a_vector() {
     a_disk_is(512, 700, 10_000);
     a_disk_is(4096, 120, 500);
 }
@@ -83,7 +83,7 @@ fn a_disk_is(block: usize, blocks: usize, rounds: usize) {
 /// Whatever the guest sends, there is one completion (`Bench::run` checks it with the residual), and no panic; and a
 /// write-protected disk stays as it is.
 #[test]
-fn any_command_completes_once() {
+pub(super) fn any_command_completes_once() {
     let mut random = Random(2);
     let mut disks = [Bench::ram(64), Bench::of(medium::read_only(64))];
     let directions = [
