@@ -30,7 +30,7 @@ pub use medium::{Medium, MediumError};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit};
 use crate::reactor::{Event, Reactor};
 use crate::scsi::{DataDirection, Outcome, SamStatus, Sense};
-use attention::{Attention, ResetFlag};
+use attention::Attention;
 use cdb::{DataPhase, Extent, Operation};
 
 /// Bytes in the largest transfer a guest can ask for: what 128 segments of a page (feature-sg-grant) carry when the first one

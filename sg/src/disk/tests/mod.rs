@@ -243,8 +243,8 @@ fn a_file_disk_reads_and_writes_as_the_disk_itself() {
         data::fua_and_synchronize_cache_sync,
         data::other_write_errors_are_medium_errors,
         mode::without_a_write_cache_every_write_is_synced,
-        random::a_disk_is_a_vector,
-        random::any_command_completes_once,
+        || random::a_disk_is(512, 700, 1000),
+        || random::any_command_completes(10_000),
     ];
     for kind in [ReactorKind::Auto, ReactorKind::Poll] {
         FORM.set(Form::File(kind));
