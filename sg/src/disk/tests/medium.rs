@@ -2,6 +2,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
 use super::*;
 use crate::disk::MediumError;
 
@@ -43,6 +45,17 @@ fn files_are_read_and_written_in_place() {
     assert_eq!(content.len(), 4 * 512);
     assert_eq!(content[1024..1536], [0x55; 512]);
     assert_eq!(content[..1024], pattern(1, 4)[..1024]);
+}
+
+/// With O_NONBLOCK, which the opening has, io_uring would give up where it has to wait.
+#[test]
+fn a_file_is_waited_for() {
+    let file = Scratch::file(&[0; 512]);
+    for read_only in [false, true] {
+        let medium = Medium::open_file(file.path(), read_only).unwrap();
+        let flags = fcntl(medium.file(), FcntlArg::F_GETFL).unwrap();
+        assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK), "{flags:#o}");
+    }
 }
 
 #[test]
