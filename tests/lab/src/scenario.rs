@@ -41,6 +41,8 @@ pub enum Test {
     Driver,
     /// QEMU's devices: disks of three kinds and a CD drive, with the tools of their trades.
     Devices,
+    /// With `feature-host`, every command of sg3_utils gives the guest what it gives dom0, byte for byte.
+    Passthrough,
 }
 
 impl Test {
@@ -59,6 +61,7 @@ impl Test {
             Self::Names => Some("names"),
             Self::Driver => Some("driver"),
             Self::Devices => Some("devices"),
+            Self::Passthrough => Some("passthrough"),
         }
     }
 
@@ -74,7 +77,7 @@ impl Test {
 
     /// Whether the machine has SCSI devices of QEMU's.
     pub fn devices(self) -> bool {
-        self == Self::Devices
+        matches!(self, Self::Devices | Self::Passthrough)
     }
 
     /// How time passes in it.
