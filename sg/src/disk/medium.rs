@@ -269,7 +269,8 @@ impl Medium {
     }
 
     /// The first byte of data from `offset` on, and the hole behind it; `None` when there is none, and only a hole up to the end
-    /// (lseek(2), SEEK_DATA). Where the file system knows no holes all is data, and so it is on a block device.
+    /// (lseek(2), SEEK_DATA). Where the file system knows no holes all is data, and so it is on a block device,
+    /// which does not know the question (`blkdev_llseek`, the kernel's block/fops.c).
     pub(super) fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let seek = |from: u64, whence| {
             let Ok(from) = i64::try_from(from) else { unreachable!("byte {from} of a file") };
@@ -278,6 +279,7 @@ impl Medium {
         match seek(offset, Whence::SeekData) {
             Ok(start) => Ok(Some(start..seek(start, Whence::SeekHole)?)),
             Err(Errno::ENXIO) => Ok(None),
+            Err(Errno::EINVAL) => Ok(Some(offset..self.bytes)),
             Err(errno) => Err(errno.into()),
         }
     }
