@@ -25,6 +25,16 @@ check ata-is-healthy grep "test result: PASSED" /tmp/smart
 sg_raw $SG 85 06 00 00 00 00 00 00 00 00 00 00 00 00 f5 00 > /tmp/raw 2>&1
 check ata-cannot-be-locked grep -i "invalid command operation code" /tmp/raw
 
+check zoned-there disk 4
+same zoned-is-zoned host-managed "$(cat /sys/block/${DISK#/dev/}/queue/zoned)"
+same zoned-has-4096 4096 "$(cat /sys/block/${DISK#/dev/}/queue/logical_block_size)"
+same zoned-has-zones 16 "$(cat /sys/block/${DISK#/dev/}/queue/nr_zones)"
+check zoned-verifies verify $DISK 64k 8m
+
+check block-there disk 5
+check block-verifies verify $DISK 64k 8m
+same block-has-its-size 65536 "$(cat /sys/block/${DISK#/dev/}/size)"
+
 check usb-there disk 3
 same usb-tells-its-limit 120 "$(cat /sys/block/${DISK#/dev/}/queue/max_sectors_kb)"
 check usb-tells-it-in-a-page sh -c "sg_vpd --page=bl $SG | grep -q 'Maximum transfer length: 240 blocks'"
