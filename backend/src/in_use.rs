@@ -3,24 +3,26 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::libc::{O_EXCL, O_NONBLOCK};
+use nix::sys::stat::{major, minor};
 use pvscsi_sg::Hctl;
 use pvscsi_sg::disk::MediumError;
 
 use crate::pdev::{PDev, PDevOpenError, misleads};
 
 mod backstores;
+mod block;
 pub mod guests;
 mod holders;
 #[cfg(test)]
 mod tests;
 
-/// What a name leads to now. Two names of one device give the same.
+/// What a name leads to now. Two names of one device give the same; see [`clashes_with`](Self::clashes_with) for parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// The SCSI device at this address.
@@ -31,6 +33,15 @@ pub enum Identity {
         device: u64,
         /// `st_ino`.
         inode: u64,
+    },
+    /// A block device as such, not as what SCSI commands go to.
+    Block {
+        /// `st_rdev`.
+        device: u64,
+        /// The same of the disk that it is a partition of; its own number where it is none.
+        disk: u64,
+        /// The SCSI device that the disk is.
+        scsi: Option<Hctl>,
     },
 }
 
@@ -47,7 +58,28 @@ impl Identity {
                 Ok(file) => Ok(Some(file)),
                 Err(source) => Err(MediumError::Open { path, source }.into()),
             },
+            PDev::Block(path) => match fs::metadata(&path) {
+                Ok(meta) if meta.file_type().is_block_device() => {
+                    Ok(Some(Host::default().block(major(meta.rdev()), minor(meta.rdev()))))
+                }
+                Ok(_) => Err(MediumError::NotABlockDevice(path).into()),
+                Err(source) => Err(MediumError::Open { path, source }.into()),
+            },
             _ => Ok(None),
+        }
+    }
+
+    /// Whether writes to one change the other: the same device, a disk and a partition of it, or a SCSI device and its block device.
+    /// Only what is the same can be shared: commands to a SCSI device pass the host's cache of its blocks by.
+    pub(crate) fn clashes_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Block { device, disk, .. }, Self::Block { device: other, disk: of_other, .. }) => {
+                device == other || device == of_other || disk == other
+            }
+            (Self::Block { scsi, .. }, Self::Scsi(hctl)) | (Self::Scsi(hctl), Self::Block { scsi, .. }) => {
+                *scsi == Some(*hctl)
+            }
+            _ => self == other,
         }
     }
 
@@ -128,7 +160,14 @@ impl Host {
     #[must_use]
     pub fn holders(&self, device: &Identity) -> Vec<Holder> {
         match device {
-            Identity::Scsi(hctl) => self.holders_of_scsi(*hctl),
+            Identity::Scsi(hctl) => match self.disk(*hctl) {
+                Some(disk) => self.holders_of_disk(&disk, Some(*hctl), &self.nodes(*hctl)),
+                None => self.backstores(&self.nodes(*hctl), Some(*hctl)),
+            },
+            Identity::Block { device, scsi, .. } => match self.block_name(*device) {
+                Some(name) => self.holders_of_disk(&name, *scsi, &self.family(&name)),
+                None => Vec::new(),
+            },
             Identity::File { .. } => {
                 let mut found = self.loop_devices(device);
                 found.extend(self.backstores_of_file(device));
@@ -137,36 +176,38 @@ impl Host {
         }
     }
 
-    fn holders_of_scsi(&self, hctl: Hctl) -> Vec<Holder> {
-        let Some(disk) = self.disk(hctl) else { return self.backstores(hctl) };
+    /// Of a block device with this name, whose `nodes` LIO may have.
+    fn holders_of_disk(&self, disk: &str, scsi: Option<Hctl>, nodes: &[String]) -> Vec<Holder> {
         for _ in 0..TRIES {
-            let error = match self.open_disk(hctl, &disk) {
+            let error = match self.open_disk(scsi, disk) {
                 // Nobody has claimed it, so there is nothing to look for.
                 Ok(()) => return Vec::new(),
                 Err(error) => error,
             };
-            let mut found = self.block_holders(&disk);
-            found.extend(self.backstores(hctl));
+            let mut found = self.block_holders(disk);
+            found.extend(self.backstores(nodes, scsi));
             if !found.is_empty() || error.kind() != io::ErrorKind::ResourceBusy {
                 return found;
             }
             thread::sleep(PAUSE);
         }
+        let disk = disk.replace('!', "/");
         vec![Holder::new(
             format!(
-                "something on this host has claimed /dev/{disk} and does not say what it is (ZFS, another container's mount?)"
+                "something on this host has claimed /dev/{disk} and does not say what it is (a guest's server, ZFS, another container's mount?)"
             ),
             format!("find it with lsblk /dev/{disk} or fuser -v /dev/{disk}, and stop it"),
         )]
     }
 
-    fn open_disk(&self, hctl: Hctl, disk: &str) -> io::Result<()> {
-        let state = self.read(&format!("sys/class/scsi_host/host{}/state", hctl.host));
+    fn open_disk(&self, scsi: Option<Hctl>, disk: &str) -> io::Result<()> {
+        let state = scsi.and_then(|hctl| self.read(&format!("sys/class/scsi_host/host{}/state", hctl.host)));
         // The disk's driver would let us wait for the end of the kernel's error handling, which may take minutes.
         if state.is_some_and(|state| state.contains("recovery")) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        (self.open_alone)(&self.path(&format!("dev/{disk}")))
+        // Sysfs writes the slash of a name as an exclamation mark.
+        (self.open_alone)(&self.path(&format!("dev/{}", disk.replace('!', "/"))))
     }
 
     /// The name of the block device: sda, sr0.
@@ -180,16 +221,6 @@ impl Host {
         let queue = format!("sys/class/block/{}/queue", self.disk(hctl)?);
         let number = |what: &str| self.read(&format!("{queue}/{what}"))?.parse::<u64>().ok();
         Some((number("max_hw_sectors_kb")?.saturating_mul(1024), number("logical_block_size")?))
-    }
-
-    /// The partition or disk of this number as a whole SCSI device.
-    fn scsi_device_of(&self, major: u64, minor: u64) -> Option<Identity> {
-        let mut node = fs::canonicalize(self.path(&format!("sys/dev/block/{major}:{minor}"))).ok()?;
-        if node.join("partition").exists() {
-            node.pop();
-        }
-        let entry = fs::read_dir(node.join("device/scsi_device")).ok()?.flatten().next()?;
-        Some(Identity::Scsi(entry.file_name().to_str()?.parse().ok()?))
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {

@@ -54,6 +54,8 @@ pub enum Backing {
     Scsi(Hctl),
     /// A file with the blocks of a disk.
     File(PathBuf),
+    /// A block device that is no SCSI device, or that LIO serves as a file.
+    Block(PathBuf),
 }
 
 /// Why an export cannot be used.
@@ -117,7 +119,7 @@ pub enum Unusable {
     #[error("whose blocks have {0} bytes; those of file: have 512, or 4096 with block-size=4096")]
     BlockSize(String),
     /// Memory of the kernel, another program, or something newer than this version.
-    #[error("of a kind that nobody but LIO can serve; there are file:PATH and ram:SIZE")]
+    #[error("of a kind that nobody but LIO can serve; there are file:PATH, block:/dev/PATH and ram:SIZE")]
     Kind,
     /// `info` is not what we know.
     #[error("whose {}/info is not understood", .0.display())]
@@ -211,21 +213,31 @@ impl Link {
                 let hctl = pscsi(info, number).ok_or_else(unknown)?;
                 // Disks, and zoned ones (SPC-5, 6.6.2).
                 if matches!(locator.device_type(hctl)?, 0 | 0x14) {
-                    return Err(self.held(hctl.to_string(), "pscsi", hctl, locator));
+                    return Err(self.held(hctl.to_string(), "pscsi", name_of(hctl, locator)));
                 }
                 Ok(Backing::Scsi(hctl))
             }
             "iblock" => {
                 let (path, major, minor) = iblock(info).ok_or_else(unknown)?;
-                let hctl = locator.address_of(&locator.by_block_number(major, minor, Path::new(path))?)?;
+                let (backing, instead) = match locator.by_block_number(major, minor, Path::new(path)) {
+                    Ok(node) => {
+                        let hctl = locator.address_of(&node)?;
+                        (Backing::Scsi(hctl), name_of(hctl, locator))
+                    }
+                    Err(LocateError::NotScsi(_)) => (Backing::Block(path.into()), format!("block:{path}")),
+                    Err(error) => return Err(error.into()),
+                };
                 // Newer kernels can be told to share it.
                 if info.contains("exclusive: 0\n") {
-                    return Ok(Backing::Scsi(hctl));
+                    return Ok(backing);
                 }
-                Err(self.held(path.into(), "block", hctl, locator))
+                Err(self.held(path.into(), "block", instead))
             }
             "fileio" => {
                 let (path, block_size) = fileio(info).ok_or_else(unknown)?;
+                if path.starts_with("/dev/") {
+                    return Ok(Backing::Block(path.into()));
+                }
                 if block_size != "512" {
                     return Err(Unusable::BlockSize(block_size.into()));
                 }
@@ -235,10 +247,14 @@ impl Link {
         }
     }
 
-    fn held(&self, disk: String, shelf: &'static str, hctl: Hctl, locator: &Locator) -> Unusable {
-        let instead = locator.wwn_of(hctl).map_or_else(|| hctl.to_string(), |wwn| format!("wwn:{wwn}"));
+    fn held(&self, disk: String, shelf: &'static str, instead: String) -> Unusable {
         Unusable::Held { disk, shelf, link: self.link.clone(), store: self.store.clone(), instead }
     }
+}
+
+/// What means a SCSI device.
+fn name_of(hctl: Hctl, locator: &Locator) -> String {
+    locator.wwn_of(hctl).map_or_else(|| hctl.to_string(), |wwn| format!("wwn:{wwn}"))
 }
 
 /// The backstore, as `pscsi_0/name`.

@@ -18,7 +18,7 @@ pub struct Options {
     pub shared: bool,
     /// `allow=GROUP+…`: commands that are refused without it, and without `feature-host`.
     pub allow: Groups,
-    /// `block-size=BYTES`: of an emulated disk's blocks, which are of 512 bytes without it.
+    /// `block-size=BYTES`: of an emulated disk's blocks, which are of 512 bytes without it, or as long as the block device's.
     pub block_size: Option<BlockSize>,
     /// `reservations=guests|device`: who keeps reservations; `None`: as the device and `shared` make sensible.
     pub reservations: Option<Keeper>,

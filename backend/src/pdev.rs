@@ -27,10 +27,12 @@ pub enum PDev {
     /// `serial:TEXT`: the SCSI device with this unit serial number.
     Serial(String),
     /// `naa.HEX:LUN`: what LIO exports under this name, or did by its saved configuration; otherwise the SCSI device with this world
-    /// wide name and this LUN. A file of LIO's is the same disk as with `file:PATH`.
+    /// wide name and this LUN. A file of LIO's is the same disk as with `file:PATH`, a volume or partition as with `block:PATH`.
     Naa(Export),
     /// An emulated disk on a file.
     File(PathBuf),
+    /// An emulated disk on a block device of any kind: a volume, a partition, an array.
+    Block(PathBuf),
     /// An emulated disk in memory, of so many bytes.
     Ram(u64),
 }
@@ -41,7 +43,7 @@ pub enum PDevError {
     /// None of the forms.
     #[error(
         "{0:?} names no device: write host:channel:target:lun, a path below /dev, wwn:HEX, serial:TEXT, naa.HEX:LUN, \
-         file:PATH or ram:SIZE"
+         file:PATH, block:/dev/PATH or ram:SIZE"
     )]
     Form(String),
     /// `wwn:` with what is no world wide name.
@@ -67,6 +69,9 @@ pub enum PDevError {
     /// `file:` with a path that depends on the working directory.
     #[error("{0:?} needs an absolute path")]
     Relative(String),
+    /// `block:` with a path elsewhere.
+    #[error("{0:?} needs a path below /dev; a disk on a file is written file:PATH")]
+    NotBelowDev(String),
     /// `ram:` with a size that is none.
     #[error("{0:?} has no size: write ram:64M, a multiple of 512 bytes, with K, M, G or T")]
     Size(String),
@@ -93,6 +98,13 @@ impl FromStr for PDev {
                 Ok(Self::File(path))
             } else {
                 Err(PDevError::Relative(text.into()))
+            };
+        }
+        if let Some(path) = text.strip_prefix("block:") {
+            return if path.starts_with("/dev/") {
+                Ok(Self::Block(path.into()))
+            } else {
+                Err(PDevError::NotBelowDev(text.into()))
             };
         }
         if text.starts_with("/dev/") {
@@ -126,6 +138,7 @@ impl fmt::Display for PDev {
             Self::Serial(serial) => write!(f, "serial:{serial}"),
             Self::Naa(export) => export.fmt(f),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Block(path) => write!(f, "block:{}", path.display()),
             Self::Ram(bytes) => write!(f, "ram:{bytes}"),
         }
     }
@@ -184,11 +197,11 @@ pub enum PDevOpenError {
     /// The sg node does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The file or the memory is not to be had.
+    /// The file, the block device or the memory is not to be had.
     #[error(transparent)]
     Medium(#[from] MediumError),
     /// A block size for a device that has its own.
-    #[error("block-size= is for file: and ram: only; the blocks of {0} are as the device has them")]
+    #[error("block-size= is for file:, block: and ram: only; the blocks of {0} are as the device has them")]
     BlockSize(String),
     /// No thread for the disk.
     #[error("cannot start a thread for the disk: {0}")]
@@ -212,6 +225,7 @@ enum Found {
     /// The sg node of a SCSI device.
     Sg(PathBuf),
     File(PathBuf),
+    Block(PathBuf),
     Ram(u64),
 }
 
@@ -252,22 +266,34 @@ impl PDev {
         Ok(if options.read_only { Box::new(ReadOnly::new(unit)) } else { unit })
     }
 
-    /// The bare unit. Only a file can be opened for reading only: the sg driver takes commands, reads too, by write(2).
+    /// The bare unit. Only files and block devices can be opened for reading only: the sg driver takes commands, reads too, by
+    /// write(2).
     fn open_found(&self, found: Found, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
-        let block = options.block_size.unwrap_or_default();
+        let sized = |medium: Medium| match options.block_size {
+            Some(size) => medium.with_block_size(size),
+            None => Ok(medium),
+        };
+        // File systems and devices may block.
+        let on_file = |name: Self, medium| match FileDisk::new(disk(&name, medium)) {
+            Ok(disk) => Ok(Box::new(disk) as Box<dyn LogicalUnit>),
+            Err(error) => Err(PDevOpenError::Thread(error)),
+        };
         match found {
             Found::Sg(_) if options.block_size.is_some() => Err(PDevOpenError::BlockSize(self.to_string())),
             Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
             Found::File(path) => {
-                let medium = Medium::open_file(&path, options.read_only)?.with_block_size(block)?;
-                let disk = FileDisk::new(disk(&Self::File(path), medium));
-                Ok(Box::new(disk.map_err(PDevOpenError::Thread)?))
+                let medium = sized(Medium::open_file(&path, options.read_only)?)?;
+                on_file(Self::File(path), medium)
             }
-            Found::Ram(bytes) => Ok(Box::new(disk(self, Medium::ram(bytes)?.with_block_size(block)?))),
+            Found::Block(path) => {
+                let medium = sized(Medium::open_block(&path, options.read_only, options.shared)?)?;
+                on_file(Self::Block(path), medium)
+            }
+            Found::Ram(bytes) => Ok(Box::new(disk(self, sized(Medium::ram(bytes)?)?))),
         }
     }
 
-    /// What the name stands for now: an address, a file or memory. An address is itself, whether anything is there or not.
+    /// What the name stands for now: an address, a file, a block device or memory. An address is itself, whether anything is there or not.
     ///
     /// # Errors
     ///
@@ -283,6 +309,7 @@ impl PDev {
         Ok(match self.find(host)? {
             Found::Sg(node) => Self::Address(host.locator.address_of(&node)?),
             Found::File(path) => Self::File(path),
+            Found::Block(path) => Self::Block(path),
             Found::Ram(bytes) => Self::Ram(bytes),
         })
     }
@@ -292,6 +319,7 @@ impl PDev {
         let address = match self {
             Self::Node(path) => return Ok(Found::Sg(locator.by_path(path)?)),
             Self::File(path) => return Ok(Found::File(path.clone())),
+            Self::Block(path) => return Ok(Found::Block(path.clone())),
             Self::Ram(bytes) => return Ok(Found::Ram(*bytes)),
             Self::Address(hctl) => *hctl,
             Self::Wwn(wwn) => locator.by_wwn(wwn, None)?,
@@ -299,8 +327,9 @@ impl PDev {
             Self::Naa(export) => match lio.find(export, locator)? {
                 Some(Backing::Scsi(hctl)) => hctl,
                 Some(Backing::File(path)) => return Ok(Found::File(path)),
+                Some(Backing::Block(path)) => return Ok(Found::Block(path)),
                 None => match saved.find(export)? {
-                    Some(name) => return Self::saved(export, &name)?.find(host),
+                    Some(name) => return Self::saved(export, &name)?.find_saved(host),
                     None => locator
                         .by_wwn(&export.wwn, Some(export.lun))
                         .map_err(|source| PDevOpenError::Naa { export: export.clone(), source })?,
@@ -308,6 +337,16 @@ impl PDev {
             },
         };
         Ok(Found::Sg(locator.by_address(address)?))
+    }
+
+    /// LIO serves block devices of all kinds by their paths.
+    fn find_saved(&self, host: &Host) -> Result<Found, PDevOpenError> {
+        match (self, self.find(host)) {
+            (Self::Node(path), Err(PDevOpenError::Locate(LocateError::NotScsi(_)))) => {
+                Ok(Found::Block(path.clone()))
+            }
+            (_, found) => found,
+        }
     }
 
     /// The device of a saved configuration, which is none that leads there again.

@@ -71,7 +71,7 @@ pub enum LocateError {
     #[error("{} is no device node; a file as a disk is written file:{}", .0.display(), .0.display())]
     NotANode(PathBuf),
     /// The node belongs to no SCSI device.
-    #[error("{} is not (the whole of) a SCSI device", .0.display())]
+    #[error("{} is not (the whole of) a SCSI device; a disk on any block device is written block:PATH", .0.display())]
     NotScsi(PathBuf),
     /// The SCSI device has no sg node.
     #[error("SCSI device {} has no sg node; load the sg driver: modprobe sg", .0.display())]

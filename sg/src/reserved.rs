@@ -15,7 +15,7 @@ use crate::logical_unit::{Command, Completion, Job, LogicalUnit, Tag, buffer_len
 use crate::reactor::{Event, Reactor};
 use crate::reservations::{Attention, Done, Refusal, Reservations};
 use crate::scsi::{Cdb, DataDirection, HostStatus, Outcome, PREVENT_ALLOW, SamStatus, Sense};
-use crate::shared::{PATIENCE, Shared, SharedError, after};
+use crate::shared::{Before, PATIENCE, Shared, SharedError, after};
 use crate::threaded::Threaded;
 
 /// INTERNAL TARGET FAILURE: the reservations cannot be read, so nothing is let through.
@@ -262,11 +262,13 @@ impl Gate {
         }
         loop {
             self.mark()?;
-            if self.shared.generation()? == self.generation {
+            let newest = self.shared.generation();
+            if newest.as_ref().is_ok_and(|newest| *newest == self.generation) {
                 self.is_open = true;
                 return Ok(());
             }
             self.unmark(self.generation);
+            newest?;
             (self.generation, self.state) = self.shared.read()?;
         }
     }
@@ -379,14 +381,14 @@ fn desk(shared: &Shared, command: &mut Command) -> Result<Outcome, SharedError> 
         },
         RESERVE_OUT => {
             let changed = shared.change(deadline, |state| state.out(who, &cdb, command.data_out()))?;
-            settle(shared, changed.value, changed.generation, deadline)?
+            settle(shared, changed.value, changed.before, deadline)?
         }
         // Third parties and extents (SPC-2).
         _ if cdb[1] & 0x1f != 0 => Err(Refusal::Sense(INVALID_FIELD)),
         opcode if RELEASE.contains(&opcode) => shared.change(deadline, |state| state.release(who))?.value,
         _ => {
             let changed = shared.change(deadline, |state| state.reserve(who).map(|()| Done::Taken))?;
-            settle(shared, changed.value, changed.generation, deadline)?
+            settle(shared, changed.value, changed.before, deadline)?
         }
     };
     Ok(match answer {
@@ -400,11 +402,11 @@ fn desk(shared: &Shared, command: &mut Command) -> Result<Outcome, SharedError> 
 fn settle(
     shared: &Shared,
     answer: Result<Done, Refusal>,
-    generation: u64,
+    before: Before,
     deadline: Instant,
 ) -> Result<Result<(), Refusal>, SharedError> {
     if answer == Ok(Done::Taken) {
-        shared.drain(generation, deadline)?;
+        shared.drain(before, deadline)?;
     }
     Ok(answer.map(|_| ()))
 }

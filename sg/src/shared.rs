@@ -4,7 +4,8 @@
 //! file in memory (tmpfs) that is read without a lock:
 //!
 //! ```text
-//! 0      generation: how often the state has changed
+//! 0      generation: a number that grows with each change of the state
+//! 1024   for each range of locks, the last generation that began to use it
 //! 4096   the state of even generations: its length and JSON
 //! 20480  the state of odd generations
 //! ```
@@ -14,7 +15,8 @@
 //!
 //! * one for whoever changes the state;
 //! * one for each initiator that is there;
-//! * one for each initiator that has commands under way which were looked at in a generation; of these, the last sixteen are told apart.
+//! * one for each initiator that has commands under way which were looked at in a generation, in a range of the generation's own. A
+//!   generation begins only with a range that is free, so those that are not are left out; there are more than a guest can keep busy.
 //!
 //! So whoever takes something away from others can wait until nothing is under way that the old rules let through: that is what makes
 //! a guest that was preempted a guest that writes no more.
@@ -35,15 +37,17 @@ use crate::reservations::{Initiator, Reservations};
 /// Where each place for a state begins, and how long it is.
 const PLACES: u64 = 4096;
 const PLACE: u64 = 16384;
-/// Generations that are told apart.
-const GENERATIONS: u64 = 16;
-const RANGES: usize = 16;
-const _: () = assert!(RANGES as u64 == GENERATIONS);
-/// Ranges of locks: one for each of the generations, then these.
+/// Where it is kept which generation began last to use each range.
+const BEGUN: u64 = 1024;
+/// Ranges of locks for generations: twice what a guest can have under way, for each has only those of every other generation to choose
+/// from. It has 16 commands in its ring, and 48 that it has given up.
+const GENERATIONS: u64 = 128;
+const _: () = assert!(BEGUN + GENERATIONS * 8 <= PLACES);
+/// The ranges behind them.
 const PRESENT: u64 = GENERATIONS;
 const CHANGE: u64 = GENERATIONS + 1;
 /// Bits of a lock's offset within its range.
-const RANGE_BITS: u32 = 56;
+const RANGE_BITS: u32 = 55;
 /// How often it is looked whether a lock is free.
 const PAUSE: Duration = Duration::from_micros(200);
 /// How long a change may wait for the changes of others before a guest has its unit, and when it gives it back.
@@ -78,7 +82,7 @@ pub enum SharedError {
         source: serde_json::Error,
     },
     /// Somebody else is slow.
-    #[error("{} is being changed by another guest's server, or commands of it do not end", .0.display())]
+    #[error("{} is being changed by another guest's server, or commands under way do not end", .0.display())]
     Slow(PathBuf),
     /// Too many initiators.
     #[error("{} has {} guests already, or their registrations", .0.display(), crate::reservations::MEMBERS)]
@@ -117,7 +121,7 @@ impl Shared {
         let deadline = after(PATIENCE);
         shared.begin_change(deadline)?;
         let joined = shared.initialise().and_then(|()| {
-            shared.apply(deadline, |state| {
+            shared.apply(|state| {
                 let gone: Vec<_> = state.guests().filter(|guest| !shared.is_present(*guest)).collect();
                 // Ourselves too: what a server of ours before us had reserved is free.
                 gone.into_iter().chain([who]).for_each(|guest| state.leaves(guest));
@@ -206,8 +210,12 @@ impl Shared {
     ///
     /// [`SharedError::File`].
     pub fn generation(&self) -> Result<u64, SharedError> {
+        self.number(0)
+    }
+
+    fn number(&self, at: u64) -> Result<u64, SharedError> {
         let mut number = [0; 8];
-        self.file.read_exact_at(&mut number, 0).map_err(|source| self.failed(source))?;
+        self.file.read_exact_at(&mut number, at).map_err(|source| self.failed(source))?;
         Ok(u64::from_le_bytes(number))
     }
 
@@ -243,6 +251,8 @@ impl Shared {
         let place: Vec<u8> = length.to_le_bytes().into_iter().chain(text).collect();
         assert!(place.len() as u64 <= PLACE, "a state of {length} bytes");
         let written = self.file.write_all_at(&place, place_of(generation));
+        let written =
+            written.and_then(|()| self.file.write_all_at(&generation.to_le_bytes(), begun(generation)));
         let written = written.and_then(|()| self.file.write_all_at(&generation.to_le_bytes(), 0));
         written.map_err(|source| self.failed(source))
     }
@@ -258,7 +268,7 @@ impl Shared {
         f: impl FnOnce(&mut Reservations) -> T,
     ) -> Result<Changed<T>, SharedError> {
         self.begin_change(deadline)?;
-        let changed = self.apply(deadline, f);
+        let changed = self.apply(f);
         self.end_change();
         changed
     }
@@ -279,11 +289,7 @@ impl Shared {
         assert!(unlocked.is_ok(), "unlocking {}: {unlocked:?}", self.path.display());
     }
 
-    fn apply<T>(
-        &self,
-        deadline: Instant,
-        f: impl FnOnce(&mut Reservations) -> T,
-    ) -> Result<Changed<T>, SharedError> {
+    fn apply<T>(&self, f: impl FnOnce(&mut Reservations) -> T) -> Result<Changed<T>, SharedError> {
         let (generation, before) = self.read()?;
         let mut state = before.clone();
         if let Some(holder) =
@@ -294,20 +300,35 @@ impl Shared {
         }
         let value = f(&mut state);
         if state == before {
-            return Ok(Changed { value, generation });
+            return Ok(Changed { value, before: Before::default() });
         }
-        let next = generation.saturating_add(1);
-        while !self.is_free(next)? {
-            if Instant::now() >= deadline {
-                return Err(SharedError::Slow(self.path.clone()));
-            }
-            thread::sleep(PAUSE);
-        }
+        // An odd step further: the other place for a state.
+        let next =
+            (0..GENERATIONS / 2).map(|n| generation.saturating_add(1).saturating_add(n.saturating_mul(2)));
+        let next = self.first_free(next)?.ok_or_else(|| SharedError::Slow(self.path.clone()))?;
         if before.persists() || state.persists() {
             self.save(&state).map_err(|source| SharedError::File { path: self.saved.clone(), source })?;
         }
         self.write(next, &state)?;
-        Ok(Changed { value, generation })
+        Ok(Changed { value, before: self.before(next)? })
+    }
+
+    fn first_free(&self, mut generations: impl Iterator<Item = u64>) -> Result<Option<u64>, SharedError> {
+        generations
+            .find_map(|generation| {
+                self.is_free(generation).map(|free| free.then_some(generation)).transpose()
+            })
+            .transpose()
+    }
+
+    /// What is under way when a generation begins; nobody else changes anything meanwhile.
+    fn before(&self, generation: u64) -> Result<Before, SharedError> {
+        let own = generation % GENERATIONS;
+        let busy =
+            (0..GENERATIONS).filter(|range| *range != own).map(|range| Ok((range, self.is_free(range)?)));
+        let busy: Result<Vec<(u64, bool)>, SharedError> = busy.collect();
+        let ranges = busy?.into_iter().filter(|(_, free)| !free).map(|(range, _)| range).collect();
+        Ok(Before { generation, ranges })
     }
 
     /// In a file beside, which takes the old one's place when it is whole.
@@ -330,30 +351,28 @@ impl Shared {
         sync_directory(&self.saved)
     }
 
-    /// Waits until no command is under way that was looked at in this generation or before.
+    /// Waits until no command is under way that was looked at before a change.
     ///
     /// # Errors
     ///
     /// [`SharedError::Slow`] when some still are.
-    pub fn drain(&self, generation: u64, deadline: Instant) -> Result<(), SharedError> {
-        let mut old = [true; RANGES];
+    pub fn drain(&self, before: Before, deadline: Instant) -> Result<(), SharedError> {
+        let Before { generation, mut ranges } = before;
         loop {
-            // Before a generation begins, the range that it shares with an older one is free.
-            let newest = self.generation()?.min(generation.saturating_add(GENERATIONS));
-            for newer in generation.saturating_add(1)..=newest {
-                if let Some(old) = old.get_mut(range_of(newer)) {
-                    *old = false;
+            let mut busy = Vec::with_capacity(ranges.len());
+            for range in ranges {
+                // A later generation would not use it if it had not been free.
+                if !self.is_free(range)? && self.number(begun(range))? <= generation {
+                    busy.push(range);
                 }
             }
-            for (range, old) in (0..).zip(&mut old) {
-                *old = *old && !self.is_free(range)?;
-            }
-            if !old.contains(&true) {
+            if busy.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(SharedError::Slow(self.path.clone()));
             }
+            ranges = busy;
             thread::sleep(PAUSE);
         }
     }
@@ -400,12 +419,20 @@ impl Shared {
 }
 
 /// A change that was made, if there was anything to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed<T> {
     /// What came of it.
     pub value: T,
-    /// The generation before it.
-    pub generation: u64,
+    /// What was under way when it was made.
+    pub before: Before,
+}
+
+/// Commands that were under way when a generation began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    generation: u64,
+    /// The ranges of locks that were not free.
+    ranges: Vec<u64>,
 }
 
 fn to_json(state: &Reservations) -> Vec<u8> {
@@ -425,8 +452,8 @@ fn place_of(generation: u64) -> u64 {
     PLACES.saturating_add(PLACE.saturating_mul(generation % 2))
 }
 
-fn range_of(generation: u64) -> usize {
-    usize::try_from(generation % GENERATIONS).unwrap_or(0)
+fn begun(generation: u64) -> u64 {
+    BEGUN.saturating_add((generation % GENERATIONS).saturating_mul(8))
 }
 
 /// Where in its range a lock is: the low bits of the initiator's address are those of a hash.

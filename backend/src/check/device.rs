@@ -1,5 +1,6 @@
 //! What a device is, whether it opens, what it can take, and who has it.
 
+use nix::sys::stat::{major, minor};
 use pvscsi_guestmem::PAGE_SIZE;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
@@ -50,6 +51,7 @@ fn of_pdev(machine: &mut Machine, name: &str, pdev: &PDev, options: Options) -> 
             size(*bytes, block.into()),
             Fact::ok("engine", "an emulated disk, in the worker").value("ram"),
         ],
+        (Some(Identity::Block { device, .. }), _) => block_device(machine, name, device, options),
         (_, pdev) => file(pdev, name, block),
     };
     facts.push(match pdev.open(options, None) {
@@ -72,6 +74,20 @@ fn file(pdev: &PDev, name: &str, block: u32) -> Vec<Fact> {
     }
     facts.push(Fact::ok("engine", "an emulated disk, with a thread of its own").value("file"));
     facts
+}
+
+fn block_device(machine: &Machine, name: &str, device: u64, options: Options) -> Vec<Fact> {
+    let own = format!("sys/dev/block/{}:{}", major(device), minor(device));
+    let number = |what: &str| machine.host.read(&format!("{own}/{what}")).and_then(|text| text.parse().ok());
+    // Sectors of 512 bytes; a partition has the queue of its disk.
+    let bytes = number("size").unwrap_or(0_u64).saturating_mul(512);
+    let device_block = number("queue/logical_block_size").or_else(|| number("../queue/logical_block_size"));
+    let block = options.block_size.map_or(device_block, |size| Some(size.bytes().into()));
+    vec![
+        Fact::ok("name", format!("{name} is an emulated disk on a block device")),
+        size(bytes, block.unwrap_or(512)),
+        Fact::ok("engine", "an emulated disk, with a thread of its own").value("block"),
+    ]
 }
 
 /// What sysfs says of a SCSI device.

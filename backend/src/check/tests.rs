@@ -305,6 +305,8 @@ fn names_that_lead_nowhere_are_problems_and_memory_is_none() {
         ("sda", "names no device"),
         ("file:disk.img", "needs an absolute path"),
         ("file:/no/such/file", "cannot open /no/such/file"),
+        ("block:/srv/disk.img", "needs a path below /dev"),
+        ("block:/dev/null", "/dev/null is not a block device"),
         ("/dev/no-such-disk", "cannot find /dev/no-such-disk"),
         ("", "names no device"),
     ] {

@@ -28,18 +28,17 @@ impl Backstore {
 }
 
 impl Host {
-    /// Those that were made from a node of this device, or name its address.
-    pub(super) fn backstores(&self, hctl: Hctl) -> Vec<Holder> {
+    /// Those that were made from one of these nodes, or name the device's address.
+    pub(super) fn backstores(&self, nodes: &[String], scsi: Option<Hctl>) -> Vec<Holder> {
         let all = self.all_backstores();
         if all.is_empty() {
             return Vec::new();
         }
-        let nodes = self.nodes(hctl);
         let is_it = |backstore: &Backstore| {
             let path = self.path(backstore.path.trim_start_matches('/'));
             let path = fs::canonicalize(&path).unwrap_or(path);
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            nodes.iter().any(|node| node == name) || backstore.address() == Some(hctl)
+            nodes.iter().any(|node| node == name) || (scsi.is_some() && backstore.address() == scsi)
         };
         all.into_iter().filter(is_it).map(holder).collect()
     }
@@ -72,9 +71,7 @@ impl Host {
         let mut nodes: Vec<String> =
             CLASSES.iter().flat_map(|class| self.names(&format!("{device}/{class}"))).collect();
         if let Some(disk) = self.disk(hctl) {
-            let block = format!("sys/class/block/{disk}");
-            let is_part = |name: &String| self.path(&format!("{block}/{name}/partition")).exists();
-            nodes.extend(self.names(&block).into_iter().filter(is_part));
+            nodes.extend(self.parts(&disk));
         }
         nodes
     }

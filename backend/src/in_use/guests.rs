@@ -83,7 +83,7 @@ impl Guests {
                     let path = format!("{devices}/{number}");
                     let physical = text(store, &format!("{path}/physical-device"))?;
                     let device = match physical.as_deref().and_then(number_of) {
-                        Some((major, minor)) => host.scsi_device_of(major, minor),
+                        Some((major, minor)) => Some(host.block(major, minor)),
                         None => text(store, &format!("{path}/params"))?.and_then(|text| params(&text, host)),
                     };
                     self.0.extend(device.map(|device| (device, Place { domid, path, vscsi: false })));
@@ -104,10 +104,11 @@ impl Guests {
         device: &Identity,
         shared: bool,
     ) -> Result<Option<Holder>, Error> {
-        for (_, place) in self.0.iter().filter(|(other, _)| other == device) {
+        for (other, place) in self.0.iter().filter(|(other, _)| other.clashes_with(device)) {
             let theirs = place.vscsi && is_shared(store, &place.path)?;
-            if !(shared && theirs) {
-                return Ok(Some(place.describe(store, shared, theirs)?));
+            let same = other == device;
+            if !(same && shared && theirs) {
+                return Ok(Some(place.describe(store, same.then_some((shared, theirs)))?));
             }
         }
         Ok(None)
@@ -115,7 +116,7 @@ impl Guests {
 }
 
 impl Place {
-    fn describe(&self, store: &mut impl Nodes, ours: bool, theirs: bool) -> Result<Holder, Error> {
+    fn describe(&self, store: &mut impl Nodes, shared: Option<(bool, bool)>) -> Result<Holder, Error> {
         let domid = self.domid;
         let name = text(store, &format!("/local/domain/{domid}/name"))?;
         let name = name.map_or_else(String::new, |name| format!(" ({name})"));
@@ -127,19 +128,24 @@ impl Place {
             ));
         }
         let vdev = text(store, &format!("{}/v-dev", self.path))?.unwrap_or_default();
-        Ok(vscsi(&format!("domain {domid}{name}"), domid, &vdev, ours, theirs))
+        Ok(vscsi(&format!("domain {domid}{name}"), domid, &vdev, shared))
     }
 }
 
-/// A guest with the device at `vdev`, and what helps: both must have the option `shared`, and not both have it.
-pub(crate) fn vscsi(who: &str, domid: DomId, vdev: &str, ours: bool, theirs: bool) -> Holder {
-    let (how, share) = match (ours, theirs) {
+/// A guest with the device at `vdev`, and what helps: both must have the option `shared`, and not both (we, they) have it; `None`
+/// where they have it in another way.
+pub(crate) fn vscsi(who: &str, domid: DomId, vdev: &str, shared: Option<(bool, bool)>) -> Holder {
+    let detach = format!("xen-pvscsi detach {domid} {vdev}");
+    let Some(shared) = shared else {
+        let how = "as a SCSI device, as a block device or in part, which cannot be shared with this";
+        return Holder::new(format!("{who} has it at {vdev} {how}"), detach);
+    };
+    let (how, share) = match shared {
         (_, true) => (", shared", "give it the option shared here too"),
         (true, false) => (" without the option shared", "attach it there again with that option"),
         (false, false) => ("", "give both the option shared"),
     };
-    let remedy = format!("xen-pvscsi detach {domid} {vdev}, or {share}");
-    Holder::new(format!("{who} has it at {vdev}{how}"), remedy)
+    Holder::new(format!("{who} has it at {vdev}{how}"), format!("{detach}, or {share}"))
 }
 
 /// The domains with devices of this kind that are still there. One that is gone may have left its nodes.
@@ -178,7 +184,7 @@ fn params(text: &str, host: &Host) -> Option<Identity> {
     let path = Path::new(text.get(text.find('/')?..)?);
     let meta = fs::metadata(path).ok()?;
     if meta.file_type().is_block_device() {
-        return host.scsi_device_of(major(meta.rdev()), minor(meta.rdev()));
+        return Some(host.block(major(meta.rdev()), minor(meta.rdev())));
     }
     Identity::of_file(path).ok()
 }

@@ -44,6 +44,11 @@ impl Host {
             found: Vec::new(),
         };
         self.search(disk, &mut search);
+        // Who has a disk has its parts, and the other parts are none of theirs.
+        if let Some(around) = self.disk_around(disk) {
+            search.seen.extend(self.parts(&around));
+            self.search(&around, &mut search);
+        }
         search.found
     }
 
@@ -53,11 +58,7 @@ impl Host {
         }
         search.seen.push(name.to_owned());
         let block = format!("sys/class/block/{name}");
-        for part in self.names(&block) {
-            if self.path(&format!("{block}/{part}/partition")).exists() {
-                self.search(&part, search);
-            }
-        }
+        self.parts(name).iter().for_each(|part| self.search(part, search));
         let holders = self.names(&format!("{block}/holders"));
         holders.iter().for_each(|holder| self.search(holder, search));
         for holder in &holders {

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use nix::sys::stat::makedev;
 use pvscsi_sim::store::Store;
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::Xenstore;
@@ -70,6 +71,20 @@ impl Tree {
     fn found(&self) -> Vec<String> {
         let found = self.0.holders(&Identity::Scsi(DISK.parse().unwrap()));
         found.iter().map(Holder::to_string).collect()
+    }
+
+    /// Of the block device 8:MINOR.
+    fn found_on(&self, minor: u64) -> Vec<String> {
+        self.0.holders(&self.0.block(8, minor)).iter().map(Holder::to_string).collect()
+    }
+
+    /// A volume of LVM that is no part of sdb.
+    fn volume(&self, number: u32, uuid: &str) {
+        let real = format!("sys/devices/virtual/block/dm-{number}");
+        self.file(&format!("{real}/dev"), &format!("254:{number}"));
+        self.file(&format!("{real}/dm/uuid"), uuid);
+        self.link(&real, &format!("sys/class/block/dm-{number}"));
+        self.link(&real, &format!("sys/dev/block/254:{number}"));
     }
 }
 
@@ -329,4 +344,106 @@ fn block_devices_of_guests_count_by_number_and_by_path() {
     assert_eq!(look(&file), None);
     store.write("/local/domain/0/backend/qdisk/7/51728/params", format!("aio:{}", image.display()));
     assert!(look(&file).unwrap().contains("domain 7 (db) has it as block device"));
+}
+
+#[test]
+fn a_disk_clashes_with_its_parts_and_with_itself_by_another_road() {
+    let tree = Tree::new("clashes");
+    tree.volume(3, "LVM-abc");
+    let scsi = Identity::Scsi(DISK.parse().unwrap());
+    let [disk, one, two] = [16, 17, 18].map(|minor| tree.0.block(8, minor));
+    let (volume, unknown) = (tree.0.block(254, 3), tree.0.block(254, 9));
+    for (left, right, clash) in [
+        (disk, disk, true),
+        (disk, one, true),
+        (one, two, false),
+        (disk, scsi, true),
+        (two, scsi, true),
+        (volume, scsi, false),
+        (volume, disk, false),
+        (volume, volume, true),
+        (volume, unknown, false),
+        (unknown, unknown, true),
+        (scsi, Identity::Scsi("3:0:1:3".parse().unwrap()), false),
+    ] {
+        assert_eq!(left.clashes_with(&right), clash, "{left:?} {right:?}");
+        assert_eq!(right.clashes_with(&left), clash, "{right:?} {left:?}");
+    }
+}
+
+#[test]
+fn a_block_device_is_held_by_what_is_on_it_and_around_it() {
+    let mut tree = Tree::new("block");
+    tree.file("proc/swaps", "Filename Type Size\n/dev/sdb2 partition 1 0 -2");
+    assert_eq!(tree.found_on(18), ["/dev/sdb2 is swap space; to free it: swapoff /dev/sdb2"]);
+    assert_eq!(tree.found_on(16), tree.found_on(18), "a part of the disk");
+    let unknown = tree.found_on(17);
+    assert!(unknown[0].starts_with("something on this host has claimed /dev/sdb1 "), "{unknown:?}");
+    tree.dir("sys/class/block/sdb/holders/md0");
+    tree.dir("sys/class/block/md0/md");
+    assert_eq!(
+        tree.found_on(17),
+        ["/dev/sdb is a member of RAID array md0; to free it: mdadm --stop /dev/md0"]
+    );
+    tree.volume(3, "LVM-abc");
+    tree.file("proc/self/mountinfo", "21 1 254:3 / /srv rw - ext4 /dev/mapper/vg-srv rw\n");
+    tree.file("sys/kernel/config/target/core/iblock_0/vol/info", "Status: ACTIVATED");
+    tree.file("sys/kernel/config/target/core/iblock_0/vol/udev_path", "/dev/dm-3");
+    let volume = tree.0.block(254, 3);
+    assert_eq!(
+        list(&tree.0.holders(&volume)),
+        "/dev/dm-3 is mounted at /srv; to free it: umount /srv; and LIO has it as backstore iblock_0/vol; \
+         to free it: targetcli /backstores/block delete vol"
+    );
+    tree.0.open_alone = |node| if node.ends_with("dev/dm-3") { Ok(()) } else { BUSY(node) };
+    assert_eq!(tree.0.holders(&volume), []);
+    assert_eq!(tree.0.holders(&tree.0.block(254, 9)), [], "gone");
+}
+
+#[test]
+fn a_block_device_keeps_its_name_when_its_number_goes_to_another() {
+    let tree = Tree::new("names");
+    let name = |major, minor| tree.0.lasting_name(makedev(major, minor));
+    tree.volume(3, "LVM-abc");
+    assert_eq!(name(254, 3), "LVM-abc");
+    tree.file("proc/sys/kernel/random/boot_id", "c0ffee");
+    tree.file("sys/devices/3:0:1:2/block/sdb/diskseq", "7");
+    tree.file("sys/devices/3:0:1:2/block/sdb/sdb2/partition", "2");
+    assert_eq!(name(8, 16), "c0ffee 8:16 7");
+    assert_eq!(name(8, 18), "c0ffee 8:18 7 2");
+    tree.file("sys/devices/3:0:1:2/wwid", "naa.5000c500a0b1c2d3");
+    assert_eq!([name(8, 16), name(8, 18)], ["naa.5000c500a0b1c2d3", "naa.5000c500a0b1c2d3 2"]);
+}
+
+/// Through the host's cache and past it: the one would not see what the other writes.
+#[test]
+fn what_goes_by_two_roads_is_not_shared() {
+    let tree = Tree::new("roads");
+    tree.volume(3, "LVM-abc");
+    let store = Store::new();
+    let mut client = Xenstore::from_stream(store.connect(DomId(0))).unwrap();
+    store.write("/local/domain/7/name", "web");
+    for (node, value) in [("p-dev", DISK), ("v-dev", "0:0:4:0"), ("options", "shared")] {
+        store.write(&format!("/local/domain/0/backend/vscsi/7/0/vscsi-devs/dev-0/{node}"), value);
+    }
+    store.write("/local/domain/0/backend/vbd/7/51712/physical-device", "fe:3");
+    store.write("/local/domain/0/backend/vbd/7/51712/dev", "xvda");
+    let mut guests = Guests::default();
+    guests.read_vscsi(&mut client, Whose::All).unwrap();
+    guests.read_block(&mut client, &tree.0).unwrap();
+    let mut look = |device: Identity| {
+        let found = guests.holder(&mut client, &device, true).unwrap();
+        found.map(|holder| holder.to_string())
+    };
+    assert_eq!(look(Identity::Scsi(DISK.parse().unwrap())), None);
+    assert_eq!(
+        look(tree.0.block(8, 16)).as_deref(),
+        Some(
+            "domain 7 (web) has it at 0:0:4:0 as a SCSI device, as a block device or in part, which cannot be shared \
+             with this; to free it: xen-pvscsi detach 7 0:0:4:0"
+        )
+    );
+    let volume = look(tree.0.block(254, 3)).unwrap();
+    assert_eq!(volume, "domain 7 (web) has it as block device xvda; to free it: xl block-detach 7 xvda");
+    assert_eq!(look(tree.0.block(254, 4)), None);
 }

@@ -184,11 +184,17 @@ fn what_is_not_held_is_used() {
     host.pscsi("pscsi_8/tape", ["PHBA Mode", "0", "2", "1"]);
     host.fileio("fileio_3/image", "/srv/a disk  Size: 1.img");
     host.iblock("iblock_0/shared", "/dev/sdc", 32, "  exclusive: 0\n");
+    host.iblock("iblock_0/volume", "/dev/vg/volume", 4, "  exclusive: 0\n");
+    let on_volume = STATUS.replace("512", "4096");
+    host.store("fileio_0/volume", &format!("{on_volume}File: /dev/vg/volume  Size: 4096  "));
+    let volume = || Some(Backing::Block("/dev/vg/volume".into()));
     for (lun, store, backing) in [
         (0, "pscsi_0/tape", scsi("8:0:2:1")),
         (1, "pscsi_8/tape", scsi("8:0:2:1")),
         (2, "fileio_3/image", Some(Backing::File("/srv/a disk  Size: 1.img".into()))),
         (3, "iblock_0/shared", scsi("9:0:0:0")),
+        (4, "iblock_0/volume", volume()),
+        (5, "fileio_0/volume", volume()),
     ] {
         host.export(&format!("naa.6001405a1b2c3d4e/tpgt_1/lun/lun_{lun}"), store);
         assert_eq!(host.find(&format!("naa.6001405a1b2c3d4e:{lun}")).unwrap(), backing, "{store}");
@@ -204,6 +210,7 @@ fn a_disk_that_lio_holds_is_refused_with_the_remedy() {
     host.pscsi("pscsi_9/zones", ["PHBA Mode", "0", "0", "0"]);
     host.iblock("iblock_0/vol", "/dev/disk/by-id/wwn-0x5000c500a0b1c2d3", 16, "");
     host.iblock("iblock_1/vol", "/dev/sdb", 16, "  exclusive: 1\n");
+    host.iblock("iblock_2/vol", "/dev/vg/volume", 4, "");
     let config = host.target();
     let config = config.display();
     for (lun, store, why) in [
@@ -215,6 +222,7 @@ fn a_disk_that_lio_holds_is_refused_with_the_remedy() {
             "/dev/disk/by-id/wwn-0x5000c500a0b1c2d3|block delete vol|wwn:naa.5000c500a0b1c2d3",
         ),
         (3, "iblock_1/vol", "/dev/sdb|block delete vol|wwn:naa.5000c500a0b1c2d3"),
+        (4, "iblock_2/vol", "/dev/vg/volume|block delete vol|block:/dev/vg/volume"),
     ] {
         let [disk, delete, instead] = why.split('|').collect::<Vec<_>>()[..] else { panic!("{why}") };
         let dir = format!("naa.6001405a1b2c3d4e/tpgt_1/lun/lun_{lun}");
@@ -236,7 +244,6 @@ fn what_nobody_else_can_serve_is_refused() {
     host.store("user_1/vm", STATUS);
     host.store("rd_mcp_0/ram", STATUS);
     host.pscsi("pscsi_0/gone", ["8", "0", "2", "1"]);
-    host.iblock("iblock_0/volume", "/dev/vg/volume", 4, "");
     host.store("fileio_0/large", &format!("{}File: /srv/a  Size: 4096  ", STATUS.replace("512", "4096")));
     host.store("fileio_0/relative", &format!("{STATUS}File: a.img  Size: 512  "));
     host.pscsi("pscsi_0/negative", ["8", "0", "-1", "1"]);
@@ -244,13 +251,20 @@ fn what_nobody_else_can_serve_is_refused() {
     host.store("fileio_0/empty", "");
     let info = |store: &str| format!("whose {}/core/{store}/info is not understood", host.target().display());
     for (lun, (store, why)) in (0..).zip([
-        ("user_1/vm", "of a kind that nobody but LIO can serve; there are file:PATH and ram:SIZE".into()),
-        ("rd_mcp_0/ram", "of a kind that nobody but LIO can serve; there are file:PATH and ram:SIZE".into()),
+        (
+            "user_1/vm",
+            "of a kind that nobody but LIO can serve; there are file:PATH, block:/dev/PATH and ram:SIZE"
+                .into(),
+        ),
+        (
+            "rd_mcp_0/ram",
+            "of a kind that nobody but LIO can serve; there are file:PATH, block:/dev/PATH and ram:SIZE"
+                .into(),
+        ),
         (
             "pscsi_0/gone",
             "but there is no SCSI device 8:0:2:1 on this host; lsscsi lists those that are there".into(),
         ),
-        ("iblock_0/volume", "but /dev/vg/volume is not (the whole of) a SCSI device".into()),
         (
             "fileio_0/large",
             "whose blocks have 4096 bytes; those of file: have 512, or 4096 with block-size=4096".into(),

@@ -15,6 +15,7 @@ fn all_forms_are_understood() {
     let long = format!("/dev/disk/by-id/scsi-{}", "3".repeat(200));
     assert_eq!(parse(&long).to_string(), long);
     assert_eq!(parse("file:/srv/disk.img"), PDev::File("/srv/disk.img".into()));
+    assert_eq!(parse("block:/dev/vg/disk"), PDev::Block("/dev/vg/disk".into()));
     assert_eq!(parse("ram:64M"), PDev::Ram(64 << 20));
     assert_eq!(parse("ram:512"), PDev::Ram(512));
     let wwn = "naa.5000c500a0b1c2d3";
@@ -30,6 +31,7 @@ fn all_forms_are_understood() {
         "serial:WD-WX11 A2",
         "naa.6001405a1b2c3d4e:3",
         "file:/srv/disk.img",
+        "block:/dev/vg/disk",
         "ram:512",
     ] {
         assert_eq!(parse(text).to_string(), text);
@@ -89,6 +91,9 @@ fn what_is_no_device_is_refused_with_the_remedy() {
     ] {
         assert_eq!(refuse(text), PDevError::Size(text.into()));
     }
+    for text in ["block:", "block:sda", "block:/srv/disk.img", "block:dev/sda"] {
+        assert_eq!(refuse(text), PDevError::NotBelowDev(text.into()));
+    }
     assert_eq!(refuse("file:disk.img"), PDevError::Relative("file:disk.img".into()));
     for text in ["naa.", "naa.:0", "naa.6001405", "naa.60014051234567890:0", "naa.6001405:x"] {
         assert_eq!(refuse(text), PDevError::Naa(text.into()));
@@ -108,6 +113,8 @@ fn a_name_gives_the_same_disk_each_time() {
     let open = || PDev::Ram(1 << 20).open(Options::default(), None).unwrap();
     assert_eq!(open().device_type(), 0);
     assert!(PDev::File("/no/such/file".into()).open(Options::default(), None).is_err());
+    let error = PDev::Block("/dev/null".into()).open(Options::default(), None).err().unwrap().to_string();
+    assert_eq!(error, "/dev/null is not a block device; a disk on a file is written file:/dev/null");
 }
 
 #[test]
@@ -130,8 +137,7 @@ fn emulated_disks_have_blocks_of_two_sizes() {
     let found = || Found::Sg("/no/such/sg".into());
     for size in BlockSize::ALL {
         let error = PDev::Node("/dev/sda".into()).open_found(found(), of(size)).err().unwrap().to_string();
-        let expected =
-            "block-size= is for file: and ram: only; the blocks of /dev/sda are as the device has them";
+        let expected = "block-size= is for file:, block: and ram: only; the blocks of /dev/sda are as the device has them";
         assert_eq!(error, expected);
     }
     let error = PDev::Node("/dev/sda".into()).open_found(found(), Options::default()).err().unwrap();
@@ -163,7 +169,14 @@ fn every_form_of_a_name_leads_to_its_device() {
     host.export("naa.6001405a1b2c3d4e/tpgt_1/lun/lun_1", "fileio_0/disk");
     // An export of LIO comes before the device whose own name it borrows.
     host.export("naa.5000c500a0b1c2d3/tpgt_1/lun/lun_1", "pscsi_0/tape");
-    host.save(&[("naa.6001405a1b2c3d4e", "1:1:1:1"), ("naa.6001405a1b2c3d4f", "8:0:2:1")]);
+    host.fileio("fileio_0/volume", "/dev/vg/volume");
+    host.export("naa.6001405a1b2c3d4e/tpgt_1/lun/lun_2", "fileio_0/volume");
+    host.save(&[
+        ("naa.6001405a1b2c3d4e", "1:1:1:1"),
+        ("naa.6001405a1b2c3d4f", "8:0:2:1"),
+        // There on every host, and no SCSI device.
+        ("naa.6001405a1b2c3d50", "/dev/null"),
+    ]);
     let sg = |node: &str, address: &str| (Found::Sg(node.into()), Some(address.into()));
     for (text, expected) in [
         ("8:0:2:1", sg("/dev/sg1", "8:0:2:1")),
@@ -172,9 +185,12 @@ fn every_form_of_a_name_leads_to_its_device() {
         ("naa.6001405a1b2c3d4e:0", sg("/dev/sg2", "9:0:0:0")),
         ("naa.6001405a1b2c3d4f:0", sg("/dev/sg1", "8:0:2:1")),
         ("naa.6001405a1b2c3d4e:1", (Found::File("/srv/disk.img".into()), None)),
+        ("naa.6001405a1b2c3d4e:2", (Found::Block("/dev/vg/volume".into()), None)),
+        ("naa.6001405a1b2c3d50:0", (Found::Block("/dev/null".into()), None)),
         ("naa.5000c500a0b1c2d3:1", sg("/dev/sg2", "9:0:0:0")),
         ("naa.5000c500a0b1c2d4:0", sg("/dev/sg2", "9:0:0:0")),
         ("file:/srv/disk.img", (Found::File("/srv/disk.img".into()), None)),
+        ("block:/dev/vg/volume", (Found::Block("/dev/vg/volume".into()), None)),
         ("ram:512", (Found::Ram(512), None)),
     ] {
         assert_eq!(look_up(&host, text), Ok(expected), "{text}");

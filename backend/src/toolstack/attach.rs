@@ -66,14 +66,14 @@ impl Toolstack<'_> {
 
     /// Looks up a device of this host that can be had: its `p-dev`, and what it is.
     fn find(&mut self, spec: &DeviceSpec) -> Result<(String, Option<Identity>), ToolError> {
-        // What the backend would find only when the guest comes.
-        open(spec)?;
         let device = |source| ToolError::Device { name: spec.name.clone(), source };
         let found = spec.pdev.resolve().map_err(device)?;
         let identity = Identity::of(&found).map_err(device)?;
         if let Some(identity) = &identity {
             self.refuse_held(spec, identity)?;
         }
+        // What the backend would find only when the guest comes.
+        open(spec)?;
         let p_dev = match found {
             PDev::Address(hctl) => hctl.to_string(),
             _ => spec.name.clone(),
@@ -81,13 +81,17 @@ impl Toolstack<'_> {
         Ok((p_dev, identity))
     }
 
-    /// Refuses what this host uses itself, and what is a block device of a guest.
+    /// Refuses what a guest has, and what this host uses itself.
     fn refuse_held(&mut self, spec: &DeviceSpec, device: &Identity) -> Result<(), ToolError> {
         let host = Host::default();
-        let mut holders = host.holders(device);
         let mut guests = Guests::default();
         guests.read_block(&mut self.store, &host)?;
-        holders.extend(guests.holder(&mut self.store, device, spec.options.shared)?);
+        guests.read_vscsi(&mut self.store, Whose::All)?;
+        // A guest's server may have claimed it, which the host does not say.
+        let holders = match guests.holder(&mut self.store, device, spec.options.shared)? {
+            Some(holder) => vec![holder],
+            None => host.holders(device),
+        };
         if holders.is_empty() { Ok(()) } else { Err(in_use(spec, &in_use::list(&holders))) }
     }
 

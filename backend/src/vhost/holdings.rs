@@ -37,6 +37,11 @@ impl Held {
         Self { device, shared, v_dev: v_dev.to_owned() }
     }
 
+    fn excludes(&self, other: &Self) -> bool {
+        let both = self.device == other.device && self.shared && other.shared;
+        self.device.clashes_with(&other.device) && !both
+    }
+
     /// Another guest that has it, by xenstore as it was read.
     pub(super) fn elsewhere(
         &self,
@@ -49,7 +54,7 @@ impl Held {
 }
 
 impl Holdings {
-    /// Who else has the device: this guest, this host, or another guest; "" for nobody. `others` is read when it is wanted first.
+    /// Who else has the device: this guest, another guest, or this host; "" for nobody. `others` is read when it is wanted first.
     pub(super) fn who_has(
         &self,
         held: &Held,
@@ -57,23 +62,22 @@ impl Holdings {
         domid: DomId,
         others: &mut Option<Guests>,
     ) -> Result<String, xenstore::Error> {
-        let here = self.here(held, domid);
-        if !here.is_empty() {
+        if let Some(here) = self.here(held, domid) {
             return Ok(here);
         }
         let others = match others {
             Some(others) => others,
             None => others.insert(self.others(store, domid)?),
         };
-        Ok(held.elsewhere(store, others)?.unwrap_or_default())
+        // A guest's server may have claimed it, which the host does not say.
+        let elsewhere = held.elsewhere(store, others)?;
+        Ok(elsewhere.unwrap_or_else(|| in_use::list(&self.host.holders(&held.device))))
     }
 
-    fn here(&self, held: &Held, domid: DomId) -> String {
-        let same = |own: &Rc<Held>| own.device == held.device && !(own.shared && held.shared);
-        if let Some(own) = self.all.iter().filter_map(Weak::upgrade).find(same) {
-            return guests::vscsi("this guest", domid, &own.v_dev, held.shared, own.shared).to_string();
-        }
-        in_use::list(&self.host.holders(&held.device))
+    fn here(&self, held: &Held, domid: DomId) -> Option<String> {
+        let own = self.all.iter().filter_map(Weak::upgrade).find(|own| own.excludes(held))?;
+        let shared = (own.device == held.device).then_some((held.shared, own.shared));
+        Some(guests::vscsi("this guest", domid, &own.v_dev, shared).to_string())
     }
 
     /// It is this guest's from now on.

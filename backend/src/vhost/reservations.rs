@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use pvscsi_sg::disk::{DiskIdentity, MediumError};
 use pvscsi_sg::{Hctl, Initiator, Locator, Shared, SharedError};
 
 use super::{Context, Vhost};
+use crate::in_use::Host;
 use crate::options::{Keeper, Options};
 use crate::pdev::{PDev, PDevOpenError};
 
@@ -38,6 +39,14 @@ impl Vhost {
             PDev::Address(hctl) => of_device(&Locator::default(), *hctl),
             PDev::File(path) => of_file(path, options.shared)
                 .map_err(|source| MediumError::Open { path: path.clone(), source })?,
+            PDev::Block(path) => {
+                let meta =
+                    fs::metadata(path).map_err(|source| MediumError::Open { path: path.clone(), source })?;
+                if !meta.file_type().is_block_device() {
+                    return Err(MediumError::NotABlockDevice(path.clone()).into());
+                }
+                of_block(&Host::default(), meta.rdev())
+            }
             // Nobody else has it, and what was reserved went with the last one.
             _ => {
                 let name = format!("ram-{initiator}");
@@ -72,6 +81,11 @@ fn of_file(path: &Path, shared: bool) -> io::Result<String> {
     Ok(format!("file-{}", DiskIdentity::from_name(&whole.to_string_lossy()).serial()))
 }
 
+/// By what it is called for good: its path may lead to another device after a reboot.
+fn of_block(host: &Host, device: u64) -> String {
+    format!("block-{}", DiskIdentity::from_name(&host.lasting_name(device)).serial())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +102,8 @@ mod tests {
             ("0:0:0:0", "reservations=guests", true),
             ("file:/disk.img", "", true),
             ("file:/disk.img", "shared", true),
+            ("block:/dev/vg/disk", "", true),
+            ("block:/dev/vg/disk", "shared", true),
             ("ram:1M", "", true),
         ] {
             assert_eq!(of(device, options, false), kept, "{device} {options}");

@@ -26,7 +26,7 @@ device for good or for others, are refused with ILLEGAL REQUEST, INVALID COMMAND
 groups, which a device can be given: `allow=firmware+format`, or `allow=all`. Codes that are in no list are in the group `unknown`.
 
 With `feature-host` every command goes to the device as it is. With `ro` only what reads passes, and the rest is refused with DATA PROTECT, WRITE PROTECTED
-(07h/27h/00h). Emulated disks (`file:`, `ram:`) have their own commands and need no policy.
+(07h/27h/00h). Emulated disks (`file:`, `block:`, `ram:`) have their own commands and need no policy.
 
 ";
 

@@ -1,5 +1,5 @@
-//! What a guest is told before its next command (unit attention, SPC-5 and SAM-5): that the disk was reset, and that its file has
-//! another size.
+//! What a guest is told before its next command (unit attention, SPC-5 and SAM-5): that the disk was reset, and that its file or
+//! block device has another size.
 
 use std::io;
 use std::mem;

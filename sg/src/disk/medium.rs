@@ -1,15 +1,16 @@
-//! Where the blocks are: a file, or memory that looks like one.
+//! Where the blocks are: a file, a block device, or memory that looks like a file.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, PosixFadviseAdvice, fallocate, fcntl, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{major, minor};
 use nix::unistd::{Whence, lseek};
 
 use super::BlockSize;
@@ -39,6 +40,36 @@ pub enum MediumError {
     /// A directory, device, pipe or socket.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
+    /// A block device where a file was to be.
+    #[error("{} is a block device: write block:{}", .0.display(), .0.display())]
+    IsBlockDevice(PathBuf),
+    /// Anything else where a block device was to be.
+    #[error("{} is not a block device; a disk on a file is written file:{}", .0.display(), .0.display())]
+    NotABlockDevice(PathBuf),
+    /// The kernel lets nobody else have it alone.
+    #[error(
+        "{} is in use on this host: it is mounted, or something has claimed it (LVM, RAID, another guest's server); \
+         xen-pvscsi check block:{} says more",
+        .0.display(),
+        .0.display()
+    )]
+    Claimed(PathBuf),
+    /// A device whose blocks are as no guest knows them.
+    #[error("{} has blocks of {bytes:?} bytes; a disk can have 512 or 4096", path.display())]
+    DeviceBlocks {
+        /// The device.
+        path: PathBuf,
+        /// As the host has it.
+        bytes: String,
+    },
+    /// Blocks shorter than those of the device.
+    #[error("block-size={block}: the device writes {least} bytes at once, and a part of them could be lost")]
+    BelowDevice {
+        /// What was asked for.
+        block: BlockSize,
+        /// The device's own.
+        least: BlockSize,
+    },
     /// No blocks, or a part of a block at the end.
     #[error("a size of {bytes} bytes is not a positive multiple of {block}")]
     Size {
@@ -63,6 +94,8 @@ pub struct Medium {
     file: Arc<File>,
     bytes: u64,
     block: BlockSize,
+    /// What is written as a whole, or not at all.
+    least: BlockSize,
     read_only: bool,
 }
 
@@ -98,25 +131,63 @@ impl Medium {
             .open(path)
             .map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
+        if metadata.file_type().is_block_device() {
+            return Err(MediumError::IsBlockDevice(path.to_owned()));
+        }
         if !metadata.is_file() {
             return Err(MediumError::NotAFile(path.to_owned()));
         }
-        // io_uring would take it for EAGAIN instead of waiting in a thread (Linux, io_uring/rw.c, io_rw_init_file).
-        fcntl(&file, FcntlArg::F_SETFL(OFlag::empty())).map_err(|errno| failed(errno.into()))?;
+        wait_for(&file).map_err(failed)?;
         Self::over(file, metadata.len(), read_only)
     }
 
+    /// A block device, with blocks as long as its own. Unless it is `shared`, it is ours alone among all that claim devices:
+    /// file systems, LVM, RAID, other servers (open(2), `O_EXCL` without `O_CREAT`).
+    ///
+    /// # Errors
+    ///
+    /// [`MediumError::Open`] with the system's reason, [`MediumError::NotABlockDevice`], [`MediumError::Claimed`],
+    /// [`MediumError::DeviceBlocks`], and [`MediumError::Size`] for a device without a medium.
+    pub fn open_block(path: &Path, read_only: bool, shared: bool) -> Result<Self, MediumError> {
+        let failed = |source| MediumError::Open { path: path.to_owned(), source };
+        // Before it is opened, which moves a tape.
+        if !fs::metadata(path).map_err(failed)?.file_type().is_block_device() {
+            return Err(MediumError::NotABlockDevice(path.to_owned()));
+        }
+        let alone = if shared { 0 } else { libc::O_EXCL };
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .custom_flags(libc::O_NONBLOCK | alone)
+            .open(path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => MediumError::Claimed(path.to_owned()),
+                _ => failed(error),
+            });
+        let file = opened?;
+        wait_for(&file).map_err(failed)?;
+        let number = file.metadata().map_err(failed)?.rdev();
+        let bytes = length(&file).map_err(failed)?;
+        let said = logical_block_size(Path::new("/sys"), number).map_err(failed)?;
+        let block = BlockSize::ALL.into_iter().find(|size| size.to_string() == said);
+        let least = block.ok_or_else(|| MediumError::DeviceBlocks { path: path.to_owned(), bytes: said })?;
+        Self { file: Arc::new(file), bytes, block: least, least, read_only }.with_block_size(least)
+    }
+
     pub(super) fn over(file: File, bytes: u64, read_only: bool) -> Result<Self, MediumError> {
-        Self { file: Arc::new(file), bytes, block: BlockSize::B512, read_only }
-            .with_block_size(BlockSize::B512)
+        let (file, block) = (Arc::new(file), BlockSize::B512);
+        Self { file, bytes, block, least: block, read_only }.with_block_size(block)
     }
 
     /// The same bytes in blocks of another size.
     ///
     /// # Errors
     ///
-    /// [`MediumError::Size`] when a part of a block would be left over.
+    /// [`MediumError::Size`] when a part of a block would be left over, and [`MediumError::BelowDevice`].
     pub fn with_block_size(self, block: BlockSize) -> Result<Self, MediumError> {
+        if block.bytes() < self.least.bytes() {
+            return Err(MediumError::BelowDevice { block, least: self.least });
+        }
         if self.bytes == 0 || !self.bytes.is_multiple_of(block.bytes().into()) {
             return Err(MediumError::Size { bytes: self.bytes, block });
         }
@@ -146,10 +217,10 @@ impl Medium {
         Arc::clone(&self.file)
     }
 
-    /// Takes over the size that the file has now, if it is another one and of whole blocks; whether it was.
+    /// Takes over the size that the file or device has now, if it is another one and of whole blocks; whether it was.
     pub(super) fn follow_size(&mut self) -> bool {
         // A file that cannot be asked has errors for its readers.
-        let bytes = self.file.metadata().map_or(self.bytes, |metadata| metadata.len());
+        let bytes = length(&self.file).unwrap_or(self.bytes);
         let is_new = bytes != self.bytes && bytes != 0 && bytes.is_multiple_of(self.block.bytes().into());
         if is_new {
             self.bytes = bytes;
@@ -206,7 +277,8 @@ impl Medium {
     }
 
     /// The first byte of data from `offset` on, and the hole behind it; `None` when there is none, and only a hole up to the end
-    /// (lseek(2), SEEK_DATA). Where the file system knows no holes all is data.
+    /// (lseek(2), SEEK_DATA). Where the file system knows no holes all is data, and so it is on a block device,
+    /// which does not know the question (`blkdev_llseek`, the kernel's block/fops.c).
     pub(super) fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let seek = |from: u64, whence| {
             let Ok(from) = i64::try_from(from) else { unreachable!("byte {from} of a file") };
@@ -215,12 +287,13 @@ impl Medium {
         match seek(offset, Whence::SeekData) {
             Ok(start) => Ok(Some(start..seek(start, Whence::SeekHole)?)),
             Err(Errno::ENXIO) => Ok(None),
+            Err(Errno::EINVAL) => Ok(Some(offset..self.bytes)),
             Err(errno) => Err(errno.into()),
         }
     }
 
     /// Gives the space of a range back; it reads as zeroes then. `false`, with nothing changed, where the file system
-    /// knows no holes.
+    /// knows no holes, and where a block device cannot zero by itself (`blkdev_fallocate`, the kernel's block/fops.c).
     pub(super) fn punch_hole(&self, offset: u64, len: u64) -> io::Result<bool> {
         self.allocate(FallocateFlags::FALLOC_FL_PUNCH_HOLE, offset, len)
     }
@@ -248,6 +321,26 @@ impl Medium {
     }
 }
 
+/// The size: fstat(2) knows none of a block device. Nobody reads or writes by the place that this moves.
+fn length(mut file: &File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
+}
+
+/// What the kernel says of the device of this number. A partition has the queue of its disk, the directory around its own
+/// (Linux's Documentation/ABI/stable/sysfs-block).
+fn logical_block_size(sys: &Path, number: u64) -> io::Result<String> {
+    let device = sys.join(format!("dev/block/{}:{}", major(number), minor(number)));
+    let disk = if device.join("partition").exists() { device.join("..") } else { device };
+    Ok(fs::read_to_string(disk.join("queue/logical_block_size"))?.trim_end().to_owned())
+}
+
+/// Takes back the O_NONBLOCK of the opening: with it io_uring may answer EAGAIN where it has to wait (Linux, `io_uring/rw.c`,
+/// `io_rw_init_file`).
+fn wait_for(file: &File) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(())
+}
+
 /// A range that is ours alone until this is dropped; see [`Medium::lock`].
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
@@ -271,5 +364,52 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let unlocked = self.set(libc::F_UNLCK);
         assert!(unlocked.is_ok(), "unlocking: {unlocked:?}");
+    }
+}
+
+#[cfg(test)]
+mod block_device_tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::makedev;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_has_the_blocks_of_its_disk() {
+        let sys = std::env::temp_dir().join(format!("pvscsi-blocks-of-{}", std::process::id()));
+        for dir in ["devices/sda/queue", "devices/sda/sda1", "dev/block"] {
+            fs::create_dir_all(sys.join(dir)).unwrap();
+        }
+        fs::write(sys.join("devices/sda/queue/logical_block_size"), "4096\n").unwrap();
+        fs::write(sys.join("devices/sda/sda1/partition"), "1\n").unwrap();
+        symlink(sys.join("devices/sda"), sys.join("dev/block/8:0")).unwrap();
+        symlink(sys.join("devices/sda/sda1"), sys.join("dev/block/8:1")).unwrap();
+        for minor in [0, 1] {
+            assert_eq!(logical_block_size(&sys, makedev(8, minor)).unwrap(), "4096");
+        }
+        assert!(logical_block_size(&sys, makedev(8, 16)).is_err());
+        fs::remove_dir_all(sys).unwrap();
+    }
+
+    #[test]
+    fn blocks_are_not_shorter_than_those_of_the_device() {
+        let least = BlockSize::B4096;
+        let medium = || Medium { block: least, least, ..Medium::ram(8192).unwrap() };
+        assert_eq!(medium().with_block_size(least).unwrap().blocks(), 2);
+        assert_eq!(
+            medium().with_block_size(BlockSize::B512).unwrap_err().to_string(),
+            "block-size=512: the device writes 4096 bytes at once, and a part of them could be lost"
+        );
+    }
+
+    #[test]
+    fn what_is_no_block_device_is_not_opened() {
+        for (path, error) in [
+            ("/dev/null", "/dev/null is not a block device; a disk on a file is written file:/dev/null"),
+            ("/no/such/device", "cannot open /no/such/device: No such file or directory (os error 2)"),
+        ] {
+            assert_eq!(Medium::open_block(Path::new(path), true, false).unwrap_err().to_string(), error);
+        }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::reservations::Attention;
 
 /// Directories that go with the test.
 pub(crate) struct Place(pub(crate) Directories, PathBuf);
@@ -61,25 +62,54 @@ fn each_sees_what_the_others_change() {
 fn whoever_takes_something_away_waits_for_what_is_under_way() {
     let place = Place::new("drain");
     let (a, b) = (place.join("a"), place.join("b"));
+    let change = |key: u8| {
+        let tell = |state: &mut Reservations| {
+            state.tell(b.who());
+            state.pass_on(a.who(), Attention(0x2a, key));
+        };
+        a.change(soon(), tell).unwrap().before
+    };
     let old = b.generation().unwrap();
     b.mark(old, true).unwrap();
-    register(&a, 5, 0).unwrap();
-    assert!(matches!(a.drain(old, soon()), Err(SharedError::Slow(_))));
+    let before = change(0);
+    assert!(matches!(a.drain(before.clone(), soon()), Err(SharedError::Slow(_))));
+    // What comes now has the new rules, and is not waited for.
     b.mark(old + 1, true).unwrap();
     b.mark(old, false).unwrap();
-    a.drain(old, soon()).unwrap();
-    assert!(matches!(a.drain(old + 1, soon()), Err(SharedError::Slow(_))), "those of the new one");
-    // Sixteen changes later the same lock would stand for both.
-    b.mark(old, true).unwrap();
-    for key in 1..=14 {
-        register(&a, key, 0).unwrap();
+    a.drain(before.clone(), soon()).unwrap();
+    // Once a later generation has the old one's lock, that was free.
+    for key in 1..=u8::try_from(GENERATIONS).unwrap() {
+        change(key);
     }
-    assert_eq!(a.generation().unwrap(), old + 15);
-    assert!(matches!(a.change(soon(), |state| state.prevent(a.who(), true)), Err(SharedError::Slow(_))));
-    assert_eq!(a.generation().unwrap(), old + 15);
+    b.mark(old, true).unwrap();
+    a.drain(before, soon()).unwrap();
     drop(b);
-    a.change(soon(), |state| state.prevent(a.who(), true)).unwrap();
-    a.drain(old, soon()).unwrap();
+}
+
+/// However many of a guest's commands never end, changes go on, and know what they have to wait for.
+#[test]
+fn commands_that_never_end_hold_up_nobody_else() {
+    let place = Place::new("endless");
+    let (a, b) = (place.join("a"), place.join("b"));
+    let mut endless = Vec::new();
+    for key in 0..200_u8 {
+        let change = a.change(soon(), |state| {
+            state.tell(b.who());
+            state.pass_on(a.who(), Attention(0x2a, key));
+        });
+        let (before, now) = (change.unwrap().before, a.generation().unwrap());
+        assert_eq!(before.ranges.len(), endless.len(), "change {key}");
+        if endless.len() < 64 {
+            b.mark(now, true).unwrap();
+            endless.push(now);
+        }
+        assert_eq!(a.read().unwrap().1.attention(b.who()), Some(Attention(0x2a, key)));
+    }
+    for generation in endless {
+        b.mark(generation, false).unwrap();
+    }
+    let before = a.change(soon(), |state| state.prevent(a.who(), true)).unwrap().before;
+    assert_eq!(before.ranges, [0_u64; 0]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build the image that all scenarios boot (once; about two minutes)
+    /// Build an image for scenarios to boot (once; about two minutes)
     Image {
         #[command(flatten)]
         dist: DistArgument,

@@ -47,6 +47,8 @@ pub enum Test {
     Changer,
     /// A tape drive: records, filemarks and the ends of the tape, and what the drive says of them.
     Tape,
+    /// With `feature-host`, every command of sg3_utils gives the guest what it gives dom0, byte for byte.
+    Passthrough,
 }
 
 impl Test {
@@ -68,6 +70,7 @@ impl Test {
             Self::Reservations => Some("reservations"),
             Self::Changer => Some("changer"),
             Self::Tape => Some("tape"),
+            Self::Passthrough => Some("passthrough"),
         }
     }
 
@@ -88,7 +91,7 @@ impl Test {
 
     /// Whether the machine has SCSI devices of QEMU's.
     pub fn devices(self) -> bool {
-        self == Self::Devices
+        matches!(self, Self::Devices | Self::Passthrough)
     }
 
     /// How time passes in it.

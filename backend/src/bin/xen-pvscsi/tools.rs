@@ -25,12 +25,13 @@ const INTERRUPTED: u8 = 130;
 pub struct Attach {
     /// The guest: its number or its name
     domain: String,
-    /// The device: a path below /dev, host:channel:target:lun, wwn:NAME, serial:NUMBER, file:/PATH or ram:SIZE
+    /// The device: a path below /dev, host:channel:target:lun, wwn:NAME, serial:NUMBER, file:/PATH,
+    /// block:/dev/PATH or ram:SIZE
     #[arg(required_unless_present = "config")]
     pdev: Option<String>,
     /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared,
     /// allow=GROUP for commands that are refused otherwise, reservations=guests or reservations=device for who keeps them,
-    /// block-size=4096 for file: and ram:, backend=DOMAIN for a device of another domain
+    /// block-size=4096 for file:, block: and ram:, backend=DOMAIN for a device of another domain
     #[arg(required_unless_present = "config")]
     vdev: Option<String>,
     /// The same options, as xl scsi-attach takes them

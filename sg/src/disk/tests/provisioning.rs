@@ -262,6 +262,14 @@ fn lba_status_of_a_large_disk() {
 }
 
 #[test]
+fn all_is_data_where_nobody_knows_of_holes() {
+    // As a block device answers: whence is invalid.
+    let file = std::fs::File::open("/proc/version").unwrap();
+    let mut bench = Bench::of(Medium::over(file, 64 * 512, true).unwrap());
+    assert_eq!(status(&mut bench, 3, 4096), [(3, 61, 0)]);
+}
+
+#[test]
 fn bad_lba_statuses() {
     let mut bench = Bench::ram(64);
     assert_eq!(bench.data_in(&get_lba_status(64, 4096, 0), 4096), (LBA_OUT_OF_RANGE, vec![]));

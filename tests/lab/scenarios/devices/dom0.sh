@@ -21,6 +21,13 @@ within 20 ls /sys/bus/scsi/devices/$usb/block > /dev/null
 xen-pvscsi check $usb > /tmp/said
 check usb-limit-is-noted grep "limits .*note .*the host adapter takes 120 KiB" /tmp/said
 
+# A zoned disk with blocks of 4096 bytes, and an emulated disk on a block device of the host.
+modprobe scsi_debug sector_size=4096 zbc=managed zone_size_mb=4 zone_nr_conv=4 dev_size_mb=64 delay=0
+check dom0-has-a-zoned-disk within 60 is_behind scsi_debug 20
+modprobe loop
+truncate -s 32M /tmp/loop.img
+losetup /dev/loop0 /tmp/loop.img
+
 guest g "lab.numbers=$(seq 200000 | md5sum | cut -d' ' -f1)"
 serve $D
 within 10 grep -q serving /var/log/pvscsi-$D.log
@@ -29,6 +36,8 @@ for device in $(behind virtio_scsi 0) $(behind virtio_scsi 5) $(behind ahci 0) $
 	check attach-$target xen-pvscsi attach g $device 0:0:$target:0
 	target=$((target + 1))
 done
+check attach-zoned xen-pvscsi attach g $(behind scsi_debug 20) 0:0:4:0
+check attach-block xen-pvscsi attach g block:/dev/loop0 0:0:5:0
 xl unpause g
 check guest-powers-off guest_gone g 400
 ended $SERVER 20

@@ -11,9 +11,10 @@ check cd-has-a-toc sh -c "sg_raw -r 804 $CD 43 00 00 00 00 00 00 03 24 00 2>&1 |
 xorriso -osirrox on -indev $CD -extract /numbers.txt /tmp/numbers.txt > /tmp/xorriso 2>&1
 same cd-is-read-by-xorriso "$lab_numbers" "$(md5sum < /tmp/numbers.txt 2> /tmp/no | cut -d' ' -f1)"
 
-# A disc that is locked in stays; the guest goes without letting go of it.
-check cd-is-locked sg_prevent --prevent=1 $CD
-check cd-does-not-eject sh -c "sg_raw $CD 1b 00 00 00 02 00 2>&1 | grep -qi 'medium removal prevented'"
+# A disc that is locked in stays; the guest goes without letting go of it. Not by /dev/sr0: closing that unlocks.
+CDSG=/dev/$(ls /sys/bus/scsi/devices/*:0:1:0/scsi_generic)
+check cd-is-locked sg_prevent --prevent=1 $CDSG
+check cd-does-not-eject sh -c "sg_raw $CDSG 1b 00 00 00 02 00 2>&1 | grep -qi 'medium removal prevented'"
 
 check ata-there disk 2
 check ata-verifies verify $DISK 64k 8m
@@ -23,6 +24,16 @@ check ata-is-healthy grep "test result: PASSED" /tmp/smart
 # SECURITY FREEZE LOCK, which would stay until power goes.
 sg_raw $SG 85 06 00 00 00 00 00 00 00 00 00 00 00 00 f5 00 > /tmp/raw 2>&1
 check ata-cannot-be-locked grep -i "invalid command operation code" /tmp/raw
+
+check zoned-there disk 4
+same zoned-is-zoned host-managed "$(cat /sys/block/${DISK#/dev/}/queue/zoned)"
+same zoned-has-4096 4096 "$(cat /sys/block/${DISK#/dev/}/queue/logical_block_size)"
+same zoned-has-zones 16 "$(cat /sys/block/${DISK#/dev/}/queue/nr_zones)"
+check zoned-verifies verify $DISK 64k 8m
+
+check block-there disk 5
+check block-verifies verify $DISK 64k 8m
+same block-has-its-size 65536 "$(cat /sys/block/${DISK#/dev/}/size)"
 
 check usb-there disk 3
 same usb-tells-its-limit 120 "$(cat /sys/block/${DISK#/dev/}/queue/max_sectors_kb)"
