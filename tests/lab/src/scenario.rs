@@ -43,7 +43,7 @@ pub enum Test {
     Devices,
     /// Two guests that share disks, and keep each other out.
     Reservations,
-    /// A medium changer, which mtx operates.
+    /// A tape library: mtx operates its changer, and mt and tar its drive.
     Changer,
     /// A tape drive: records, filemarks and the ends of the tape, and what the drive says of them.
     Tape,

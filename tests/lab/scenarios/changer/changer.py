@@ -1,38 +1,18 @@
 #!/usr/bin/python3
 """changer.py UIO: a medium changer behind Linux's TCMU, on the user backstore of /dev/UIO; it remembers as long as it runs.
 
-The ring: Linux Documentation/target/tcmu-design.rst and include/uapi/linux/target_core_user.h. The commands: SMC-3 and SPC-4.
-It says what it moves, and what it does not know.
+The commands: SMC-3 and SPC-4. It says what it moves.
 """
-import mmap
-import os
 import struct
 import sys
 
-# Sense key, ASC, ASCQ (SPC-4 annex "Numeric order codes"; SMC-3 MOVE MEDIUM for those of elements).
-INVALID_OPCODE = (5, 0x20, 0x00)
+from tcmu import INVALID_FIELD, INVALID_OPCODE, Ring, be16, be24, inquiry, request_sense, require
+
+# Sense key, ASC, ASCQ (SPC-4 annex "Numeric order codes"; SMC-3 MOVE MEDIUM).
 INVALID_ELEMENT = (5, 0x21, 0x01)
-INVALID_FIELD = (5, 0x24, 0x00)
 NOT_SAVED = (5, 0x39, 0x00)
 DESTINATION_FULL = (5, 0x3B, 0x0D)
 SOURCE_EMPTY = (5, 0x3B, 0x0E)
-
-
-class Check(Exception):
-    """A command ends in CHECK CONDITION with this sense."""
-
-
-def require(condition, sense):
-    if not condition:
-        raise Check(*sense)
-
-
-def be16(data, at):
-    return int.from_bytes(data[at : at + 2], "big")
-
-
-def be24(data, at):
-    return int.from_bytes(data[at : at + 3], "big")
 
 
 class Changer:
@@ -50,9 +30,9 @@ class Changer:
         self.media = {0x400 + i: (b"LAB%03dL5" % (i + 1), None) for i in range(3)}
         self.commands = {
             0x00: lambda cdb: b"",  # TEST UNIT READY
-            0x03: self.request_sense,
+            0x03: request_sense,
             0x07: lambda cdb: b"",  # INITIALIZE ELEMENT STATUS: it always knows
-            0x12: self.inquiry,
+            0x12: lambda cdb: inquiry(cdb, 0x08, self.IDENTITY, self.SERIAL),
             0x1A: self.mode_sense_6,
             0x1E: lambda cdb: b"",  # PREVENT ALLOW MEDIUM REMOVAL: nobody is at the port
             0x2B: self.position_to_element,
@@ -61,31 +41,10 @@ class Changer:
             0xB8: self.read_element_status,
         }
 
-    def execute(self, cdb):
-        """The command's data, no more than it has room for."""
+    def execute(self, cdb, _received):
+        """The command's data, no more than it has room for; no command of these takes any."""
         require(cdb[0] in self.commands, INVALID_OPCODE)
         return self.commands[cdb[0]](cdb)
-
-    def request_sense(self, cdb):
-        """SPC-4 REQUEST SENSE: nothing is ever left to be told."""
-        return sense_data(0, 0, 0)[: cdb[4]]
-
-    def inquiry(self, cdb):
-        """SPC-4 INQUIRY: a removable medium changer, and the pages 00h, 80h, 83h."""
-        if cdb[1] & 1:
-            designator = self.IDENTITY + self.SERIAL  # T10 vendor ID based, in ASCII
-            pages = {
-                0x00: bytes([0x00, 0x80, 0x83]),
-                0x80: self.SERIAL,
-                0x83: bytes([0x02, 0x01, 0, len(designator)]) + designator,
-            }
-            require(cdb[2] in pages, INVALID_FIELD)
-            page = pages[cdb[2]]
-            data = bytes([0x08, cdb[2]]) + struct.pack(">H", len(page)) + page
-        else:
-            require(cdb[2] == 0, INVALID_FIELD)
-            data = bytes([0x08, 0x80, 0x06, 0x02, 31, 0, 0, 0]) + self.IDENTITY + b"1.00"
-        return data[: be16(cdb, 3)]
 
     def mode_sense_6(self, cdb):
         """SPC-4 MODE SENSE (6), mode parameter header (6): no block descriptors, as of all changers."""
@@ -161,75 +120,6 @@ class Changer:
         if with_code:
             data += code.ljust(32) + bytes(4) if code else bytes(36)  # the tag and its sequence number
         return data + bytes(4)  # no identifier
-
-
-def sense_data(key, asc, ascq):
-    """SPC-4 fixed format sense data."""
-    return bytes([0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0])
-
-
-class Ring:
-    """The mailbox of struct tcmu_mailbox, and the commands in it."""
-
-    PAD, COMMAND = 0, 1
-    UNKNOWN_OP, READ_LEN = 1, 2
-    HEAD, TAIL = 12, 64
-
-    def __init__(self, uio):
-        self.uio = os.open("/dev/" + uio, os.O_RDWR)
-        with open(f"/sys/class/uio/{uio}/maps/map0/size") as file:
-            self.map = mmap.mmap(self.uio, int(file.read(), 16))
-        version, _, self.start, self.size = struct.unpack_from("=HHII", self.map)
-        if version != 2:
-            sys.exit(f"mailbox of version {version}")
-
-    def serve(self, changer):
-        while True:
-            self.drain(changer)
-            # Blocks until the kernel has rung since the last read (or the open).
-            os.read(self.uio, 4)
-
-    def drain(self, changer):
-        tail = self.word(self.TAIL)
-        while tail != self.word(self.HEAD):
-            entry = self.start + tail
-            length = self.word(entry) & ~7
-            self.answer(entry, changer)
-            tail = (tail + length) % self.size
-            # In native order, so that it is one store.
-            struct.pack_into("I", self.map, self.TAIL, tail)
-            os.write(self.uio, bytes(4))
-
-    def word(self, at):
-        return struct.unpack_from("I", self.map, at)[0]
-
-    def answer(self, entry, changer):
-        operation = self.word(entry) & 7
-        if operation == self.PAD:
-            return
-        if operation != self.COMMAND:
-            self.map[entry + 7] |= self.UNKNOWN_OP
-            print("unknown operation", operation, flush=True)
-            return
-        # struct tcmu_cmd_entry: the request's fields, which the response overwrites.
-        vectors = self.word(entry + 8)
-        (cdb_at,) = struct.unpack_from("Q", self.map, entry + 24)
-        places = [struct.unpack_from("QQ", self.map, entry + 48 + 16 * i) for i in range(vectors)]
-        status, data, sense = 0, b"", bytes(18)
-        cdb = self.map[cdb_at : cdb_at + 16]
-        try:
-            data = changer.execute(cdb)
-        except Check as check:
-            status, sense = 2, sense_data(*check.args)
-            print("refused", cdb[0:12].hex(" "), sense[2:14].hex(" "), flush=True)
-        given = 0
-        for at, room in places:
-            piece = data[given : given + room]
-            self.map[at : at + len(piece)] = piece
-            given += len(piece)
-        if given:
-            self.map[entry + 7] |= self.READ_LEN
-        struct.pack_into("=BxxxI96s", self.map, entry + 8, status, given, sense)
 
 
 Ring(sys.argv[1]).serve(Changer())

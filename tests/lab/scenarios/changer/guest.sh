@@ -58,5 +58,6 @@ check door-opens sg_prevent --allow /tmp/changer
 check fills-the-other-drive $MTX load 3 1
 shows other-drive-has-it "Data Transfer Element 1:Full (Storage Element 3 Loaded):VolumeTag = LAB003L5"
 xenstore-write data/status "$($MTX status | md5sum | cut -d' ' -f1)"
+. /lab/scenario/guest-tape.sh
 meet left
 same guest-has-no-complaint "" "$(complaints)"
