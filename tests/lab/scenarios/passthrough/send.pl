@@ -1,5 +1,5 @@
-# send.pl NODE LIST: sends each command of the list and writes what the kernel says of it, a line a command: its status, its sense, its
-# residual and all data that came, of struct sg_io_hdr (scsi/sg.h). One process: dom0 and guests start programs slowly here.
+# send.pl NODE LIST: sends each command of the list and writes what the kernel says of it, a line a command: its status, sense, residual and
+# all data that came, of struct sg_io_hdr (scsi/sg.h). One process: dom0 and guests start programs slowly here.
 my ($node, $list) = @ARGV;
 my ($SG_IO, $NONE, $OUT, $IN) = (0x2285, -1, -2, -3);
 my %words = (zeros => "\0", ones => "\xff", text => "xen-pvscsi\n");
@@ -8,15 +8,19 @@ sub send_one {
 	my ($way, $length, $cdb, $data) = @_;
 	my $sense = "\0";
 	$sense x= 255;
-	# A file of its own: the driver keeps data of the last command that went through one.
+	# A file of its own, and so memory of the driver's that no other command has used.
 	open(my $file, '+<', $node) or die "$node: $!\n";
 	my $header = pack('i i C C S I P P P I I i x4 x8 C C C C S S i I I x4', ord('S'), $way eq 'in' ? $IN : $way eq 'out' ? $OUT : $NONE,
 		length($cdb), length($sense), 0, $length, $length ? $data : undef, $cdb, $sense, 20000, 0, 0, (0) x 9);
 	ioctl($file, $SG_IO, $header) or return "error $!";
 	my ($status, undef, undef, $written, $host, $driver, $residual, undef, $info) = unpack('x64 C C C C S S i I I', $header);
-	my $answer = sprintf('status %02x host %x driver %x info %x residual %d sense %s', $status, $host, $driver, $info, $residual,
+	# The adapter's own failure. The backend makes it a CHECK CONDITION as well, for frontends that look at nothing else.
+	return sprintf('host %x info %x', $host, $info) if $host;
+	my $answer = sprintf('status %02x driver %x info %x residual %d sense %s', $status, $driver, $info, $residual,
 		unpack('H*', substr($sense, 0, $written)));
-	return $way eq 'in' ? "$answer data " . unpack('H*', substr($data, 0, $length - $residual)) : $answer;
+	# Many adapters say of a command that failed that all its data came, when none did: it is what the driver's memory held.
+	return $answer if $way ne 'in' || $status == 2;
+	return "$answer data " . unpack('H*', substr($data, 0, $length - $residual));
 }
 
 # Whatever happened to the device before is told, and forgotten.
