@@ -45,6 +45,8 @@ pub enum Test {
     Reservations,
     /// A medium changer, which mtx operates.
     Changer,
+    /// LIO's disk on a file and ours: the same commands to both.
+    Fileio,
 }
 
 impl Test {
@@ -65,6 +67,7 @@ impl Test {
             Self::Devices => Some("devices"),
             Self::Reservations => Some("reservations"),
             Self::Changer => Some("changer"),
+            Self::Fileio => Some("fileio"),
         }
     }
 
