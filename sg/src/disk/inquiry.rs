@@ -80,9 +80,10 @@ impl EmulatedDisk {
     /// A page of vital product data (SPC-5, 7.7) with its header.
     pub(super) fn vpd_page(&self, page: u8) -> Result<Vec<u8>, Sense> {
         let body = match page {
-            0x00 => vec![0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2],
+            0x00 => vec![0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2],
             0x80 => self.identity.serial().as_bytes().to_vec(),
             0x83 => self.designators(),
+            0x86 => extended_inquiry(),
             0xb0 => self.block_limits(),
             0xb1 => characteristics(),
             // No threshold; LBPU, LBPWS, LBPWS10, LBPRZ 001b; thin (SBC-4, Logical Block Provisioning VPD page).
@@ -123,6 +124,14 @@ impl EmulatedDisk {
         data.resize(60, 0);
         data
     }
+}
+
+/// SPC-5, Extended INQUIRY Data VPD page: bytes 4 to 63. SIMPSUP, since a request of the ring has no task attribute, and V_SUP, the
+/// page cache.
+fn extended_inquiry() -> Vec<u8> {
+    let mut data = vec![0x00, 0x01, 0x01];
+    data.resize(60, 0);
+    data
 }
 
 /// SBC-4, Block Device Characteristics VPD page: bytes 4 to 63. Rotation rate 1 is a medium that does not rotate.

@@ -21,51 +21,52 @@ const fn action(usage: &'static [u8]) -> Known {
     Known { has_action: true, usage }
 }
 
-/// Every bit that this disk looks at and can do something with is 1; one that it ignores (DPO, IMMED), or takes for reserved
+/// Every bit that this disk looks at and can do something with is 1, and DPO, since DPOFUA of the mode parameter header says that there is
+/// such a bit, though it is a hint that changes nothing here; a bit that is ignored (IMMED), or taken for reserved
 /// (RDPROTECT, ANCHOR), is 0. Reservations are kept in front of the disk ([`Reserved`](crate::Reserved)) (SPC-5, REPORT SUPPORTED OPERATION CODES command, One_command parameter data format).
 const TABLE: &[Known] = &[
-    command(&[0x00, 0, 0, 0, 0, 0]),                         // TEST UNIT READY
-    command(&[0x03, 1, 0, 0, 255, 0]),                       // REQUEST SENSE
-    command(&[0x08, 0x1f, 255, 255, 255, 0]),                // READ (6)
-    command(&[0x0a, 0x1f, 255, 255, 255, 0]),                // WRITE (6)
-    command(&[0x12, 1, 255, 255, 255, 0]),                   // INQUIRY
-    command(&[0x15, 0x10, 0, 0, 255, 0]),                    // MODE SELECT (6)
-    command(&[0x16, 0, 0, 0, 0, 0]),                         // RESERVE (6)
-    command(&[0x17, 0, 0, 0, 0, 0]),                         // RELEASE (6)
-    command(&[0x1a, 8, 255, 255, 255, 0]),                   // MODE SENSE (6)
-    command(&[0x1b, 0, 0, 0, 1, 0]),                         // START STOP UNIT
-    command(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]),             // READ CAPACITY (10)
-    command(&[0x28, 8, 255, 255, 255, 255, 0, 255, 255, 0]), // READ (10)
-    command(&[0x2a, 8, 255, 255, 255, 255, 0, 255, 255, 0]), // WRITE (10)
-    command(&[0x2e, 6, 255, 255, 255, 255, 0, 255, 255, 0]), // WRITE AND VERIFY (10)
-    command(&[0x2f, 6, 255, 255, 255, 255, 0, 255, 255, 0]), // VERIFY (10)
-    command(&[0x34, 0, 255, 255, 255, 255, 0, 255, 255, 0]), // PRE-FETCH (10)
-    command(&[0x35, 0, 255, 255, 255, 255, 0, 255, 255, 0]), // SYNCHRONIZE CACHE (10)
-    command(&[0x41, 8, 255, 255, 255, 255, 0, 255, 255, 0]), // WRITE SAME (10)
-    command(&[0x42, 0, 0, 0, 0, 0, 0, 255, 255, 0]),         // UNMAP
-    command(&[0x4d, 0, 0x3f, 255, 0, 0, 0, 255, 255, 0]),    // LOG SENSE
-    command(&[0x55, 0x10, 0, 0, 0, 0, 0, 255, 255, 0]),      // MODE SELECT (10)
-    command(&[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0]),             // RESERVE (10)
-    command(&[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0]),             // RELEASE (10)
-    command(&[0x5a, 8, 255, 255, 0, 0, 0, 255, 255, 0]),     // MODE SENSE (10)
-    action(&[0x5e, 0x00, 0, 0, 0, 0, 0, 255, 255, 0]),       // READ KEYS
-    action(&[0x5e, 0x01, 0, 0, 0, 0, 0, 255, 255, 0]),       // READ RESERVATION
-    action(&[0x5e, 0x02, 0, 0, 0, 0, 0, 255, 255, 0]),       // REPORT CAPABILITIES
-    action(&[0x5e, 0x03, 0, 0, 0, 0, 0, 255, 255, 0]),       // READ FULL STATUS
-    action(&[0x5f, 0x00, 0, 0, 0, 255, 255, 255, 255, 0]),   // REGISTER
-    action(&[0x5f, 0x01, 255, 0, 0, 255, 255, 255, 255, 0]), // RESERVE
-    action(&[0x5f, 0x02, 255, 0, 0, 255, 255, 255, 255, 0]), // RELEASE
-    action(&[0x5f, 0x03, 0, 0, 0, 255, 255, 255, 255, 0]),   // CLEAR
-    action(&[0x5f, 0x04, 255, 0, 0, 255, 255, 255, 255, 0]), // PREEMPT
-    action(&[0x5f, 0x05, 255, 0, 0, 255, 255, 255, 255, 0]), // PREEMPT AND ABORT
-    action(&[0x5f, 0x06, 0, 0, 0, 255, 255, 255, 255, 0]),   // REGISTER AND IGNORE EXISTING KEY
-    action(&[0x5f, 0x07, 0, 0, 0, 255, 255, 255, 255, 0]),   // REGISTER AND MOVE
-    command(&[0x88, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // READ (16)
-    command(&[0x89, 8, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0, 0]), // COMPARE AND WRITE
-    command(&[0x8a, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE (16)
-    command(&[0x8b, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // ORWRITE (16)
-    command(&[0x8e, 6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE AND VERIFY (16)
-    command(&[0x8f, 6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // VERIFY (16)
+    command(&[0x00, 0, 0, 0, 0, 0]),                            // TEST UNIT READY
+    command(&[0x03, 1, 0, 0, 255, 0]),                          // REQUEST SENSE
+    command(&[0x08, 0x1f, 255, 255, 255, 0]),                   // READ (6)
+    command(&[0x0a, 0x1f, 255, 255, 255, 0]),                   // WRITE (6)
+    command(&[0x12, 1, 255, 255, 255, 0]),                      // INQUIRY
+    command(&[0x15, 0x10, 0, 0, 255, 0]),                       // MODE SELECT (6)
+    command(&[0x16, 0, 0, 0, 0, 0]),                            // RESERVE (6)
+    command(&[0x17, 0, 0, 0, 0, 0]),                            // RELEASE (6)
+    command(&[0x1a, 8, 255, 255, 255, 0]),                      // MODE SENSE (6)
+    command(&[0x1b, 0, 0, 0, 1, 0]),                            // START STOP UNIT
+    command(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]),                // READ CAPACITY (10)
+    command(&[0x28, 0x18, 255, 255, 255, 255, 0, 255, 255, 0]), // READ (10)
+    command(&[0x2a, 0x18, 255, 255, 255, 255, 0, 255, 255, 0]), // WRITE (10)
+    command(&[0x2e, 0x16, 255, 255, 255, 255, 0, 255, 255, 0]), // WRITE AND VERIFY (10)
+    command(&[0x2f, 0x16, 255, 255, 255, 255, 0, 255, 255, 0]), // VERIFY (10)
+    command(&[0x34, 0, 255, 255, 255, 255, 0, 255, 255, 0]),    // PRE-FETCH (10)
+    command(&[0x35, 0, 255, 255, 255, 255, 0, 255, 255, 0]),    // SYNCHRONIZE CACHE (10)
+    command(&[0x41, 8, 255, 255, 255, 255, 0, 255, 255, 0]),    // WRITE SAME (10)
+    command(&[0x42, 0, 0, 0, 0, 0, 0, 255, 255, 0]),            // UNMAP
+    command(&[0x4d, 0, 0x3f, 255, 0, 0, 0, 255, 255, 0]),       // LOG SENSE
+    command(&[0x55, 0x10, 0, 0, 0, 0, 0, 255, 255, 0]),         // MODE SELECT (10)
+    command(&[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0]),                // RESERVE (10)
+    command(&[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0]),                // RELEASE (10)
+    command(&[0x5a, 8, 255, 255, 0, 0, 0, 255, 255, 0]),        // MODE SENSE (10)
+    action(&[0x5e, 0x00, 0, 0, 0, 0, 0, 255, 255, 0]),          // READ KEYS
+    action(&[0x5e, 0x01, 0, 0, 0, 0, 0, 255, 255, 0]),          // READ RESERVATION
+    action(&[0x5e, 0x02, 0, 0, 0, 0, 0, 255, 255, 0]),          // REPORT CAPABILITIES
+    action(&[0x5e, 0x03, 0, 0, 0, 0, 0, 255, 255, 0]),          // READ FULL STATUS
+    action(&[0x5f, 0x00, 0, 0, 0, 255, 255, 255, 255, 0]),      // REGISTER
+    action(&[0x5f, 0x01, 255, 0, 0, 255, 255, 255, 255, 0]),    // RESERVE
+    action(&[0x5f, 0x02, 255, 0, 0, 255, 255, 255, 255, 0]),    // RELEASE
+    action(&[0x5f, 0x03, 0, 0, 0, 255, 255, 255, 255, 0]),      // CLEAR
+    action(&[0x5f, 0x04, 255, 0, 0, 255, 255, 255, 255, 0]),    // PREEMPT
+    action(&[0x5f, 0x05, 255, 0, 0, 255, 255, 255, 255, 0]),    // PREEMPT AND ABORT
+    action(&[0x5f, 0x06, 0, 0, 0, 255, 255, 255, 255, 0]),      // REGISTER AND IGNORE EXISTING KEY
+    action(&[0x5f, 0x07, 0, 0, 0, 255, 255, 255, 255, 0]),      // REGISTER AND MOVE
+    command(&[0x88, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // READ (16)
+    command(&[0x89, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0, 0]), // COMPARE AND WRITE
+    command(&[0x8a, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE (16)
+    command(&[0x8b, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // ORWRITE (16)
+    command(&[0x8e, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE AND VERIFY (16)
+    command(&[0x8f, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // VERIFY (16)
     command(&[0x90, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // PRE-FETCH (16)
     command(&[0x91, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // SYNCHRONIZE CACHE (16)
     command(&[0x93, 9, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE SAME (16)
@@ -74,10 +75,10 @@ const TABLE: &[Known] = &[
     command(&[0xa0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0]),                             // REPORT LUNS
     action(&[0xa3, 0x0c, 0x87, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // REPORT SUPPORTED OPERATION CODES
     action(&[0xa3, 0x0d, 0x80, 0, 0, 0, 255, 255, 255, 255, 0, 0]), // REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
-    command(&[0xa8, 8, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // READ (12)
-    command(&[0xaa, 8, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE (12)
-    command(&[0xae, 6, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE AND VERIFY (12)
-    command(&[0xaf, 6, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // VERIFY (12)
+    command(&[0xa8, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // READ (12)
+    command(&[0xaa, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE (12)
+    command(&[0xae, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // WRITE AND VERIFY (12)
+    command(&[0xaf, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]), // VERIFY (12)
 ];
 
 /// Command timeouts descriptor: its length, and that no timeout is told (SPC-5).

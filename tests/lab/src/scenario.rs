@@ -49,6 +49,8 @@ pub enum Test {
     Tape,
     /// With `feature-host`, every command of sg3_utils gives the guest what it gives dom0, byte for byte.
     Passthrough,
+    /// LIO's disk on a file and ours: the same commands to both.
+    Fileio,
 }
 
 impl Test {
@@ -71,6 +73,7 @@ impl Test {
             Self::Changer => Some("changer"),
             Self::Tape => Some("tape"),
             Self::Passthrough => Some("passthrough"),
+            Self::Fileio => Some("fileio"),
         }
     }
 

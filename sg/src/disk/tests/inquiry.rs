@@ -40,7 +40,7 @@ fn bad_inquiries() {
     let mut bench = Bench::ram(8);
     assert_eq!(bench.data_in(&[0x12, 0, 0x80, 0, 255, 0], 255), (INVALID_FIELD, vec![]), "page without EVPD");
     assert_eq!(bench.data_in(&[0x12, 2, 0, 0, 255, 0], 255), (INVALID_FIELD, vec![]), "CMDDT");
-    for page in (0..=255).filter(|page| ![0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2].contains(page)) {
+    for page in (0..=255).filter(|page| ![0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2].contains(page)) {
         assert_eq!(bench.data_in(&vpd(page), 255), (INVALID_FIELD, vec![]), "page {page:02x}");
     }
 }
@@ -50,7 +50,7 @@ fn bad_inquiries() {
 fn supported_pages_are_there() {
     let mut bench = Bench::ram(8);
     let list = bench.answer(&vpd(0), 255);
-    assert_eq!(list, [0, 0x00, 0, 6, 0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(list, [0, 0x00, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
     for page in &list[4..] {
         let data = bench.answer(&vpd(*page), 255);
         assert_eq!(data[..2], [0, *page]);
@@ -71,6 +71,14 @@ fn identity_pages() {
     assert_eq!(naa[4] >> 4, 3, "locally assigned");
     assert_eq!(naa.len(), 12);
     assert_eq!(bench.answer(&vpd(0x83), 255), data, "the same every time");
+}
+
+/// SPC-5, Extended INQUIRY Data VPD page: 64 bytes.
+#[test]
+fn extended_inquiry_page() {
+    let data = Bench::ram(8).answer(&vpd(0x86), 255);
+    assert_eq!(data[..7], [0, 0x86, 0, 60, 0, 0x01, 0x01], "SIMPSUP, V_SUP");
+    assert_eq!(data[7..], [0; 57]);
 }
 
 /// SBC-4, Block Limits, Block Device Characteristics and Logical Block Provisioning VPD pages.

@@ -35,7 +35,7 @@ fn written(blocks: u64) -> Bench {
 #[test]
 fn unmapped_blocks_read_as_zeroes() {
     let mut bench = written(64);
-    let list = list(&[(3, 2), (16, 24), (0, 0), (63, 1)]);
+    let list = list(&[(3, 2), (16, 24), (0, 0), (64, 0), (63, 1)]);
     assert_eq!(bench.data_out(&unmap(list.len()), &list), (GOOD, 0));
     let blocks = bench.blocks(0, 64);
     for (lba, block) in blocks.chunks(512).enumerate() {
