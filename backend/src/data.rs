@@ -78,6 +78,9 @@ impl Mover {
             let (Direction::FromDevice | Direction::Bidirectional, Some(buffer)) = (direction, buffer) else {
                 continue;
             };
+            if !outcome.may_bring_data() {
+                continue;
+            }
             // Only what the device wrote: the rest is an earlier command's.
             let residual = usize::try_from(outcome.residual).unwrap_or(usize::MAX);
             let delivered = buffer.len().saturating_sub(residual);

@@ -241,6 +241,15 @@ impl Outcome {
         Self { host: HostStatus::OK, status: SamStatus::BUSY, sense: Sense::NONE, residual: buffer_len }
     }
 
+    /// Whether data can have come with it. A device that refuses a command before it begins (NOT READY, ILLEGAL REQUEST, UNIT ATTENTION,
+    /// DATA PROTECT; SPC-5, 4.4.8) sends none; a driver that then says that all of it came, as some do, does not count.
+    #[must_use]
+    pub fn may_bring_data(&self) -> bool {
+        let refused =
+            self.sense.key_asc_ascq().is_some_and(|(key, ..)| matches!(key, 0x02 | 0x05 | 0x06 | 0x07));
+        !(self.status == SamStatus::CHECK_CONDITION && self.residual == 0 && refused)
+    }
+
     /// CHECK CONDITION; nothing of the `buffer_len` bytes was transferred.
     #[must_use]
     pub const fn check_condition(sense: Sense, buffer_len: u32) -> Self {
@@ -314,5 +323,17 @@ mod tests {
         assert_ne!(outcome.status, SamStatus::GOOD);
         assert_eq!(outcome.residual, 512);
         assert_eq!(outcome.sense.key_asc_ascq(), Some((0x0b, 0, 0)));
+    }
+
+    #[test]
+    fn a_refusal_brings_no_data_whatever_the_driver_says() {
+        for (key, brings) in
+            [(0, true), (1, true), (2, false), (3, true), (5, false), (6, false), (7, false), (8, true)]
+        {
+            let all_came = Outcome { residual: 0, ..Outcome::check_condition(Sense::fixed(key, 0, 0), 0) };
+            assert_eq!(all_came.may_bring_data(), brings, "key {key}");
+            assert!(Outcome { residual: 1, ..all_came }.may_bring_data(), "the driver knows better");
+        }
+        assert!(Outcome::good(0).may_bring_data());
     }
 }

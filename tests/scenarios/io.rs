@@ -6,7 +6,7 @@ use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_NONE, DIRECTION_TO_DEVICE};
 use pvscsi_sim::frontend::GuestBuffer;
 
-use crate::scripted_lun::{COMPLETE, FAIL, FAIL_HALFWAY, FILLING, scripted_lun};
+use crate::scripted_lun::{COMPLETE, FAIL, FAIL_HALFWAY, FILLING, REFUSE, scripted_lun};
 use crate::vhost::{KINDS, Vhost, host, lun, pattern, ram_disk, rw10, wait_quickly};
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
@@ -153,9 +153,12 @@ fn only_what_the_device_wrote_reaches_the_guest() {
         assert_eq!((reply.rslt, reply.residual), (0, 5000));
         let expected = [[FILLING; 5000], [0xa5; 5000]].concat();
         assert_eq!(reply.data.to_vec(), expected);
-        let reply = vhost.call(lun(0), &FAIL, DIRECTION_FROM_DEVICE, memory);
+        let reply = vhost.call(lun(0), &FAIL, DIRECTION_FROM_DEVICE, memory.clone());
         assert_eq!((reply.rslt, reply.residual, reply.sense[2]), (2, 10_000, 4));
         assert_eq!(reply.data.to_vec(), expected, "a failed command delivers nothing");
+        let reply = vhost.call(lun(0), &REFUSE, DIRECTION_FROM_DEVICE, memory);
+        assert_eq!((reply.rslt, reply.residual, reply.sense[2]), (2, 0, 5));
+        assert_eq!(reply.data.to_vec(), expected, "nor does one that was refused, whatever its residual");
     }
 }
 

@@ -16,6 +16,8 @@ pub const COMPLETE: [u8; 6] = [0xc0, 0, 0, 0, 0, 0];
 pub const FAIL: [u8; 6] = [0xc1, 0, 0, 0, 0, 0];
 /// Fails with sense MEDIUM ERROR, UNRECOVERED READ ERROR, with half of the buffer filled.
 pub const FAIL_HALFWAY: [u8; 6] = [0xc3, 0, 0, 0, 0, 0];
+/// Is refused, ILLEGAL REQUEST, by a driver that says that all data came.
+pub const REFUSE: [u8; 6] = [0xc4, 0, 0, 0, 0, 0];
 /// Is held.
 pub const HOLD: [u8; 6] = [0xc2, 0, 0, 0, 0, 0];
 
@@ -142,6 +144,14 @@ impl LogicalUnit for ScriptedLun {
                 let Completion { tag, outcome, buffer } = complete(command);
                 let outcome = Outcome::check_condition(Sense::fixed(3, 0x11, 0), outcome.residual);
                 done.push(Completion { tag, outcome, buffer });
+            }
+            0xc4 => {
+                let Completion { tag, buffer, .. } = complete(command);
+                done.push(Completion {
+                    tag,
+                    outcome: Outcome::check_condition(Sense::fixed(5, 0x20, 0), 0),
+                    buffer,
+                });
             }
             0xc2 => {
                 shared.held += 1;

@@ -18,8 +18,7 @@ sub send_one {
 	return sprintf('host %x info %x', $host, $info) if $host;
 	my $answer = sprintf('status %02x driver %x info %x residual %d sense %s', $status, $driver, $info, $residual,
 		unpack('H*', substr($sense, 0, $written)));
-	# Many adapters say of a command that failed that all its data came, when none did: it is what the driver's memory held.
-	return $answer if $way ne 'in' || $status == 2;
+	return $answer if $way ne 'in';
 	return "$answer data " . unpack('H*', substr($data, 0, $length - $residual));
 }
 
