@@ -35,6 +35,8 @@ answers lio $SG "$COMMON"
 sum() { md5sum < /srv/$1.img; }
 sum lio > /tmp/lio.sum
 answers lio $SG "$APART"
+truncate -s 80M /srv/lio.img
+same lio-does-not-grow "0x20000 0x200" "$(sg_readcap -b $SG 2>&1)"
 
 guest g
 serve $D
@@ -49,7 +51,7 @@ go $D alike
 check guest-waits-for-more meets $D small 400
 truncate -s 80M /srv/ours.img
 go $D small
-check guest-powers-off guest_gone g 600
+check guest-powers-off guest_gone g 1000
 ended $SERVER 20
 same server-exits-0 0 "$STATUS"
 # What the guest wrote behind the old end.

@@ -64,7 +64,6 @@ pr-full-status good good 255 5e 03 00 00 00 00 00 00 ff 00
 pr-write good good ones 512 2a 00 00 00 0b 00 00 00 01 00
 pr-release good good key-old 24 5f 02 05 00 00 00 00 00 18 00
 pr-register-and-ignore good good key-new 24 5f 06 00 00 00 00 00 00 18 00
-pr-preempt good good key-both 24 5f 04 05 00 00 00 00 00 18 00
 pr-clear good good key-old 24 5f 03 00 00 00 00 00 00 18 00
 vendors-opcode refused refused - c1 00 00 00 00 00
 "
@@ -96,6 +95,7 @@ seek good refused - 2b 00 00 00 00 08 00 00 00 00
 rezero-unit good refused - 01 00 00 00 00 00
 vpd-referrals good refused 64 12 01 b3 00 40 00
 report-target-port-groups good refused 64 a3 0a 00 00 00 00 00 00 00 40 00 00
+extended-copy-of-nothing good refused - 83 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
 receive-copy-results good refused 64 84 03 00 00 00 00 00 00 00 00 00 00 00 40 00 00
 "
 
@@ -111,7 +111,6 @@ data() {
 	{ head -c 1024 /tmp/data/zeroes && head -c 1024 /tmp/data/ones; } > /tmp/data/zeroes-ones-two
 	{ head -c 8 /tmp/data/zeroes && numbers a b c d e f 1 2 && head -c 8 /tmp/data/zeroes; } > /tmp/data/key-new
 	{ numbers a b c d e f 1 2 && head -c 16 /tmp/data/zeroes; } > /tmp/data/key-old
-	{ numbers a b c d e f 1 2 a b c d e f 1 2 && head -c 8 /tmp/data/zeroes; } > /tmp/data/key-both
 	# 8 blocks at 0x100.
 	numbers 0 16 0 10 0 0 0 0 0 0 0 0 0 0 1 0 0 0 0 8 0 0 0 0 > /tmp/data/descriptor
 }
