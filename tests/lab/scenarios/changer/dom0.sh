@@ -23,7 +23,8 @@ check dom0-status-is-the-models grep "Storage Element 1:Full :VolumeTag=LAB001L5
 check dom0-move-is-refused grep "Source Element Address 1027 is Empty" $OVERLAY/mtx--f--tmp-changer-load-4-1
 
 . /mnt/scenario/guest-archives.sh
-mt status > /tmp/status 2>&1
+# Where a tape is the driver knows when it has rewound it.
+mt rewind && mt status > /tmp/status 2>&1
 check tape-dom0-has-it grep "SCSI 2 tape drive" /tmp/status
 check tape-dom0-finds-its-beginning grep BOT /tmp/status
 
