@@ -22,7 +22,7 @@ mod holders;
 #[cfg(test)]
 mod tests;
 
-/// What a name leads to now. Two names of one device give the same; see [`clashes_with`](Self::clashes_with) for parts.
+/// What a name leads to now. Two names of one device give the same; of parts, and of one device by two roads, `clashes_with` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// The SCSI device at this address.

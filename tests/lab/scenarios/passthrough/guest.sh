@@ -18,7 +18,7 @@ while read -r name _; do
 	within 100 there $target
 	SG=/dev/$(ls /sys/bus/scsi/devices/*:0:$target:0/scsi_generic)
 	record $SG /tmp/guest-$name
-	same $name-all-compared "$(lines commands | wc -l)" "$(grep -c ' info 1' /tmp/guest-$name)"
+	same $name-all-compared "$(lines commands | wc -l)" "$(grep -c ' info ' /tmp/guest-$name)"
 	equal $name $name-same-bytes
 	told_by_programs $SG /tmp/guest-$name-told
 	equal $name-told $name-same-texts
