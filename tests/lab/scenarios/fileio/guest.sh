@@ -1,4 +1,4 @@
-# The commands of guest-commands.sh and libiscsi's tests to our disk on a file; the file grows; a disk with large blocks.
+# The commands of guest-commands.sh to our disk on a file; the file grows; a disk with large blocks.
 . /lab/scenario/guest-commands.sh
 data
 check disk-there disk 0
@@ -30,17 +30,3 @@ mount -t ext4 $DISK /mnt && cp /usr/bin/fio /mnt/ && sync
 umount /mnt
 check large-fsck e2fsck -fn $DISK
 same guest-has-no-complaint "" "$(complaints)"
-
-# libiscsi's tests, of which these fail for reasons of their own: Standard knows no SPC-5; BlockLimits wants SBC-3 and no more than 2^20
-# blocks in an UNMAP; over SG_IO, CONDITION MET is an error to all of PRE-FETCH; and WriteSame16.Unmap reads 32 MiB with one command.
-known="Inquiry.BlockLimits Inquiry.Standard Prefetch10.Flags Prefetch10.Simple Prefetch10.ZeroBlocks Prefetch16.Flags Prefetch16.Simple
-Prefetch16.ZeroBlocks WriteSame16.Unmap"
-disk 0
-timeout 500 iscsi-test-cu --dataloss --verbose --test=ALL $SG > /tmp/suites 2>&1 < /dev/null
-check libiscsi-has-run sh -c "tail -n 20 /tmp/suites && grep 'Tests completed with return value: 0' /tmp/suites"
-same libiscsi-fails-where-it-must "$(echo $known)" "$(echo $(awk '
-	/^Suite: / { suite = $2 }
-	/^  Test: / { test = $2 }
-	/^FAILED|[.][.][.]FAILED/ { print suite "." test }' /tmp/suites | sort))"
-grep -o '[^ ]* *tests .*' /tmp/suites | while read -r line; do say "libiscsi: $line"; done
-sed -n 's/.*\[SKIPPED\] *//p' /tmp/suites | sort | uniq -c | while read -r line; do say "libiscsi skipped $line"; done
