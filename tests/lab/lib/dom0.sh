@@ -137,16 +137,25 @@ go() { xenstore-write "/local/domain/$1/data/lab-go" "$2"; }
 # ended PID SECONDS: waits for a child's end; sets STATUS.
 ended() {
 	STATUS=running
-	within "$2" has_ended "$1" || return 1
+	within "$2" has_ended "$1" || { still_there "$1" && return 1; }
 	wait "$1"
 	STATUS=$?
 }
 has_ended() { ! kill -0 "$1"; }
+# still_there PID: where its threads are.
+still_there() {
+	local task
+	for task in /proc/"$1"/task/*; do
+		say "still there: $(cat "$task/comm") $(grep State "$task/status") $(cat "$task/wchan"): $(head -n 4 "$task/stack" | tr '\n' ' ')"
+	done
+}
 
 # What a domain that died under a backend could leave behind.
 ports() { "$XEN_BIN/lsevtchn" 0 | wc -l; }
 only_dom0() { [ "$(xl list | awk 'NR > 1 { print $1 }')" = Domain-0 ]; }
-# What a process holds.
-holds() { echo "fds=$(ls "/proc/$1/fd" | wc -l) threads=$(ls "/proc/$1/task" | wc -l) maps=$(wc -l < "/proc/$1/maps")"; }
+# What a process holds. Threads of io_uring's come and go as the kernel likes.
+holds() {
+	echo "fds=$(ls "/proc/$1/fd" | wc -l) threads=$(cat /proc/"$1"/task/*/comm | grep -vc '^iou-') maps=$(wc -l < "/proc/$1/maps")"
+}
 # KiB of memory that it has.
 resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$1/status"; }
