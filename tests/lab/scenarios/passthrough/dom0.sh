@@ -54,6 +54,6 @@ while read -r name driver type hctl; do
 	target=$((target + 1))
 done < /tmp/devices
 check guest-powers-off guest_gone g 60
-ended $SERVER 20
+ended $SERVER 60
 same server-exits-0 0 "$STATUS"
 told g
