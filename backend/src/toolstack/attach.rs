@@ -81,13 +81,15 @@ impl Toolstack<'_> {
         Ok((p_dev, identity))
     }
 
-    /// Refuses what a guest has, and what this host uses itself.
+    /// Refuses what is a block device of a guest, and what this host uses itself.
     fn refuse_held(&mut self, spec: &DeviceSpec, device: &Identity) -> Result<(), ToolError> {
         let host = Host::default();
         let mut guests = Guests::default();
         guests.read_block(&mut self.store, &host)?;
-        guests.read_vscsi(&mut self.store, Whose::All)?;
-        // A guest's server may have claimed it, which the host does not say.
+        if let Identity::Block { .. } = device {
+            // A guest's server claims it, which the host does not say. Of other devices it is looked at when the nodes are written.
+            guests.read_vscsi(&mut self.store, Whose::All)?;
+        }
         let holders = match guests.holder(&mut self.store, device, spec.options.shared)? {
             Some(holder) => vec![holder],
             None => host.holders(device),
