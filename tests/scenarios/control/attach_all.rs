@@ -10,6 +10,7 @@ use pvscsi_xen::xenstore::Xenstore;
 
 use super::io::nexus;
 use super::machine::DOM0;
+use super::shared::Image;
 use super::tools::{attach, nodes, run, spec};
 use super::{Machine, check_io};
 
@@ -54,6 +55,18 @@ fn what_is_there_is_left_alone() {
     for vdev in ["0:0:0:0", "0:0:0:1", "1:0:0:0"] {
         detach(&mut machine, vdev);
     }
+}
+
+/// A disk that others could have too is still the guest's own.
+#[test]
+fn a_disk_that_the_guest_has_already_is_not_in_use() {
+    use Attached::{Before, InUse};
+    let image = Image::new();
+    let mut machine = Machine::new();
+    let disk = format!("{},0:0:0:0", image.pdev());
+    assert_eq!(attach_all(&mut machine, &[&disk]).unwrap(), [InUse]);
+    assert_eq!(attach_all(&mut machine, &[&disk, "ram:1M,0:0:1:0"]).unwrap(), [Before, InUse]);
+    check_io(machine.guest().host(0), nexus(0));
 }
 
 /// The last device goes when the first is being attached.
