@@ -4,8 +4,6 @@ use pvscsi_sg::{Command, Completion, Event, Job, LogicalUnit, Outcome, Reactor, 
 
 /// LOGICAL UNIT NOT SUPPORTED (SPC-5, 4.4; key ILLEGAL REQUEST).
 const NOT_SUPPORTED: (u8, u8, u8) = (0x05, 0x25, 0x00);
-/// INVALID FIELD IN CDB.
-const INVALID_FIELD: Sense = Sense::fixed(0x05, 0x24, 0x00);
 /// PERIPHERAL QUALIFIER 011b, "not capable of supporting a device here", and PERIPHERAL DEVICE TYPE 1Fh, which goes with it (SPC-5,
 /// 6.7.2).
 const NOBODY: u8 = 0x7f;
@@ -25,7 +23,7 @@ impl LogicalUnit for AbsentUnit {
         let outcome = match bytes[0] {
             // EVPD: it has no pages.
             0x12 if bytes[1] & 0x01 != 0 => {
-                Outcome::check_condition(INVALID_FIELD, buffer_len(buffer.as_ref()))
+                Outcome::check_condition(Sense::INVALID_FIELD_IN_CDB, buffer_len(buffer.as_ref()))
             }
             0x12 => deliver(inquiry(), u16::from_be_bytes([bytes[3], bytes[4]]).into(), buffer.as_mut()),
             // DESC: descriptor format (SPC-5, 4.4.2).

@@ -2,15 +2,10 @@
 
 use pvscsi_guestmem::Buffer;
 use pvscsi_ring::Nexus;
+use pvscsi_sg::scsi::REPORT_LUNS;
 use pvscsi_sg::{Cdb, Outcome, SamStatus, Sense, buffer_len, deliver};
 
 use crate::v2p::V2p;
-
-/// REPORT LUNS (SPC-5, 6.33).
-const REPORT_LUNS: u8 = 0xa0;
-/// INQUIRY and REQUEST SENSE, which no unit attention stops (SAM-5, 5.14).
-const INQUIRY: u8 = 0x12;
-const REQUEST_SENSE: u8 = 0x03;
 
 /// UNIT ATTENTION, REPORTED LUNS DATA HAS CHANGED.
 const LUNS_CHANGED: Sense = Sense::fixed(0x06, 0x3f, 0x0e);
@@ -32,7 +27,7 @@ pub fn answer(
             }
             Some(outcome)
         }
-        INQUIRY | REQUEST_SENSE => None,
+        _ if cdb.passes_attentions() => None,
         _ if std::mem::take(&mut luns.get(lun).luns_changed) => {
             Some(Outcome::check_condition(LUNS_CHANGED, buffer_len(buffer.as_deref())))
         }
@@ -51,8 +46,7 @@ fn report_luns(cdb: &Cdb, luns: &[u16], buffer: Option<&mut Buffer>) -> Outcome 
     let listed = match cdb[2] {
         0 | 2 => luns,
         1 => &[],
-        // INVALID FIELD IN CDB.
-        _ => return Outcome::check_condition(Sense::fixed(0x05, 0x24, 0), buffer_len(buffer.as_deref())),
+        _ => return Outcome::check_condition(Sense::INVALID_FIELD_IN_CDB, buffer_len(buffer.as_deref())),
     };
     let list_length = u32::try_from(listed.len()).unwrap_or(0).saturating_mul(8);
     let header = list_length.to_be_bytes().into_iter().chain([0; 4]);

@@ -1,6 +1,7 @@
 //! What a command does to those who hold a reservation.
 
 use crate::commands::CommandSet;
+use crate::scsi::{INQUIRY, REPORT_LUNS, REQUEST_SENSE};
 
 /// How a command stands to a persistent reservation of somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +14,6 @@ pub enum Access {
     Changes,
 }
 
-/// INQUIRY and its kin, which come first: nobody needs to hold anything to ask them.
-pub const INQUIRY: u8 = 0x12;
-/// REPORT LUNS.
-pub const REPORT_LUNS: u8 = 0xa0;
-/// REQUEST SENSE.
-pub const REQUEST_SENSE: u8 = 0x03;
 /// PERSISTENT RESERVE IN.
 pub const RESERVE_IN: u8 = 0x5e;
 /// PERSISTENT RESERVE OUT.

@@ -225,7 +225,7 @@ fn refusal(error: &io::Error, len: u32) -> Outcome {
     match error.raw_os_error() {
         Some(libc::ENODEV | libc::ENXIO) => Outcome::host_error(HostStatus::NO_CONNECT, len),
         // Larger than the host adapter takes, or a CDB that it cannot pass: INVALID FIELD IN CDB.
-        Some(libc::EINVAL | libc::EMSGSIZE) => Outcome::check_condition(Sense::fixed(0x05, 0x24, 0), len),
+        Some(libc::EINVAL | libc::EMSGSIZE) => Outcome::check_condition(Sense::INVALID_FIELD_IN_CDB, len),
         Some(libc::ENOMEM | libc::EBUSY | libc::EDOM) => {
             Outcome { host: HostStatus::OK, status: SamStatus::BUSY, sense: Sense::NONE, residual: len }
         }

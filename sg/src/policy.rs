@@ -7,9 +7,6 @@ use crate::filtered::{Filter, Filtered, Verdict};
 use crate::logical_unit::{Command, Completion, LogicalUnit};
 use crate::scsi::Sense;
 
-/// INVALID COMMAND OPERATION CODE (SPC-5, 4.4; key ILLEGAL REQUEST): what a device says of a command that it does not have.
-const REFUSED: Sense = Sense::fixed(0x05, 0x20, 0x00);
-
 /// A command that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -92,7 +89,8 @@ impl Filter for Policy {
         let Some(group) = self.risk(command) else { return Verdict::Passes };
         let opcode = command.cdb.opcode();
         (self.on_refusal)(Refusal { opcode, name: self.set.known(opcode).map(|known| known.name), group });
-        Verdict::Refused(REFUSED)
+        // What a device says of a command that it does not have.
+        Verdict::Refused(Sense::INVALID_OPCODE)
     }
 
     fn change(&self, asked: Infallible, _: &mut Completion) {

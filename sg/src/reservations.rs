@@ -27,11 +27,6 @@ pub use out::Done;
 /// Initiators that a unit can have, with those that have registered and gone.
 pub const MEMBERS: usize = 64;
 
-/// INVALID FIELD IN CDB.
-const INVALID_FIELD_IN_CDB: Sense = Sense::fixed(0x05, 0x24, 0x00);
-/// INVALID FIELD IN PARAMETER LIST.
-const INVALID_FIELD_IN_LIST: Sense = Sense::fixed(0x05, 0x26, 0x00);
-
 /// What becomes of a command that is about reservations, or comes upon one, when it is not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -240,13 +235,13 @@ impl Reservations {
         if self.reserved.is_some_and(|holder| holder != who) && !passes_a_reserve(cdb) {
             return true;
         }
-        let Some(Reservation { kind, holder }) = self.reservation else { return false };
-        if holder == Some(who) || (kind.is_for_registrants() && self.key(who) != 0) {
+        let Some(reservation) = self.reservation else { return false };
+        if self.is_free_under(reservation, who) {
             return false;
         }
         match access(set, cdb, data_out) {
             Access::Any => false,
-            Access::Reads => !kind.lets_read(),
+            Access::Reads => !reservation.kind.lets_read(),
             Access::Changes => true,
         }
     }
@@ -284,10 +279,13 @@ impl Reservations {
     }
 
     fn compatible(&self, who: Initiator) -> Result<(), Refusal> {
-        let has_it = self.reservation.is_some_and(|Reservation { kind, holder }| {
-            holder == Some(who) || (kind.is_for_registrants() && self.key(who) != 0)
-        });
+        let has_it = self.reservation.is_some_and(|reservation| self.is_free_under(reservation, who));
         if has_it { Ok(()) } else { Err(Refusal::Conflict) }
+    }
+
+    /// Whether the reservation lets `who` do everything: its holder, and with some kinds all registrants.
+    fn is_free_under(&self, Reservation { kind, holder }: Reservation, who: Initiator) -> bool {
+        holder == Some(who) || (kind.is_for_registrants() && self.key(who) != 0)
     }
 
     fn has_registrants(&self) -> bool {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tracing::warn;
 
 use crate::commands::CommandSet;
-use crate::conflict::{INQUIRY, REPORT_LUNS, REQUEST_SENSE, RESERVE_IN, RESERVE_OUT};
+use crate::conflict::{RESERVE_IN, RESERVE_OUT};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit, Tag, buffer_len, deliver};
 use crate::reactor::{Event, Reactor};
 use crate::reservations::{Attention, Done, Refusal, Reservations};
@@ -20,8 +20,6 @@ use crate::threaded::Threaded;
 
 /// INTERNAL TARGET FAILURE: the reservations cannot be read, so nothing is let through.
 const BROKEN: Sense = Sense::fixed(0x04, 0x44, 0x00);
-/// INVALID FIELD IN CDB.
-const INVALID_FIELD: Sense = Sense::fixed(0x05, 0x24, 0x00);
 /// INSUFFICIENT RESOURCES: what is to be saved cannot be.
 const NO_RESOURCES: Sense = Sense::fixed(0x05, 0x55, 0x03);
 
@@ -64,7 +62,7 @@ impl Reserved {
     ///
     /// When there is no descriptor or no thread left, or the file of reservations is not one.
     pub fn new(unit: Box<dyn LogicalUnit>, shared: Shared) -> Result<Self, SharedError> {
-        let at_desk = Arc::new(shared.second()?);
+        let at_desk = shared.second()?;
         let (generation, state) = shared.read()?;
         let device_type = unit.device_type();
         let path = shared.path().to_owned();
@@ -226,8 +224,8 @@ impl Gate {
             return Way::Answer(Refusal::Sense(BROKEN));
         }
         self.complained = false;
-        let asks = matches!(opcode, INQUIRY | REPORT_LUNS | REQUEST_SENSE);
-        if let Some(attention) = self.state.attention(self.shared.who()).filter(|_| !asks)
+        if !command.cdb.passes_attentions()
+            && let Some(attention) = self.state.attention(self.shared.who())
             && self.telling.is_none_or(|(_, telling)| telling != attention)
         {
             self.telling = Some((command.tag, attention));
@@ -384,7 +382,7 @@ fn desk(shared: &Shared, command: &mut Command) -> Result<Outcome, SharedError> 
             settle(shared, changed.value, changed.before, deadline)?
         }
         // Third parties and extents (SPC-2).
-        _ if cdb[1] & 0x1f != 0 => Err(Refusal::Sense(INVALID_FIELD)),
+        _ if cdb[1] & 0x1f != 0 => Err(Refusal::Sense(Sense::INVALID_FIELD_IN_CDB)),
         opcode if RELEASE.contains(&opcode) => shared.change(deadline, |state| state.release(who))?.value,
         _ => {
             let changed = shared.change(deadline, |state| state.reserve(who).map(|()| Done::Taken))?;

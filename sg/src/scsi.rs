@@ -3,6 +3,12 @@
 /// Bytes of sense data that fit a vscsiif response (vscsiif.h, `VSCSIIF_SENSE_BUFFERSIZE`), and the sg driver's limit.
 pub const SENSE_MAX: usize = 96;
 
+/// REQUEST SENSE.
+pub(crate) const REQUEST_SENSE: u8 = 0x03;
+/// INQUIRY.
+pub(crate) const INQUIRY: u8 = 0x12;
+/// REPORT LUNS.
+pub const REPORT_LUNS: u8 = 0xa0;
 /// PREVENT ALLOW MEDIUM REMOVAL, of all devices whose medium can be removed.
 pub(crate) const PREVENT_ALLOW: u8 = 0x1e;
 
@@ -45,6 +51,12 @@ impl Cdb {
     #[must_use]
     pub fn padded(&self) -> &[u8; 16] {
         &self.bytes
+    }
+
+    /// INQUIRY, REPORT LUNS and REQUEST SENSE, which a unit attention does not stop (SAM-5, 5.14).
+    #[must_use]
+    pub fn passes_attentions(&self) -> bool {
+        matches!(self.opcode(), INQUIRY | REPORT_LUNS | REQUEST_SENSE)
     }
 
     /// PREVENT of PREVENT ALLOW MEDIUM REMOVAL (SPC-4; MMC-6 has a persistent prevention besides).
@@ -151,6 +163,14 @@ impl PartialEq for Sense {
 impl Eq for Sense {}
 
 impl Sense {
+    /// PARAMETER LIST LENGTH ERROR (SPC-5, 4.4, as the others here; key ILLEGAL REQUEST).
+    pub const PARAMETER_LIST_LENGTH_ERROR: Self = Self::fixed(0x05, 0x1a, 0x00);
+    /// INVALID COMMAND OPERATION CODE.
+    pub const INVALID_OPCODE: Self = Self::fixed(0x05, 0x20, 0x00);
+    /// INVALID FIELD IN CDB.
+    pub const INVALID_FIELD_IN_CDB: Self = Self::fixed(0x05, 0x24, 0x00);
+    /// INVALID FIELD IN PARAMETER LIST.
+    pub const INVALID_FIELD_IN_LIST: Self = Self::fixed(0x05, 0x26, 0x00);
     /// No sense data.
     pub const NONE: Self = Self { bytes: [0; SENSE_MAX], len: 0 };
 

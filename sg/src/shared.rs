@@ -98,15 +98,6 @@ pub struct Shared {
     who: Initiator,
 }
 
-/// What a lock is for.
-#[derive(Clone, Copy)]
-enum Lock {
-    /// Commands under way that were looked at in this generation.
-    UnderWay(u64),
-    /// Being there.
-    Present,
-}
-
 impl Shared {
     /// Takes part in the reservations of the unit of this name. Who is there holds it; see [`second`](Self::second).
     ///
@@ -132,7 +123,7 @@ impl Shared {
         if !joined?.value {
             return Err(SharedError::Full(shared.path));
         }
-        shared.set(Lock::Present, true).map_err(|source| shared.failed(source))?;
+        shared.hold(PRESENT, true).map_err(|source| shared.failed(source))?;
         Ok(shared)
     }
 
@@ -383,14 +374,11 @@ impl Shared {
     ///
     /// [`SharedError::File`] when the kernel has no room for a lock.
     pub fn mark(&self, generation: u64, under_way: bool) -> Result<(), SharedError> {
-        self.set(Lock::UnderWay(generation), under_way).map_err(|source| self.failed(source))
+        self.hold(generation % GENERATIONS, under_way).map_err(|source| self.failed(source))
     }
 
-    fn set(&self, lock: Lock, held: bool) -> io::Result<()> {
-        let range = match lock {
-            Lock::UnderWay(generation) => generation % GENERATIONS,
-            Lock::Present => PRESENT,
-        };
+    /// Holds this initiator's lock of a range, or lets go of it.
+    fn hold(&self, range: u64, held: bool) -> io::Result<()> {
         let kind = if held { libc::F_RDLCK } else { libc::F_UNLCK };
         Ok(self.set_lock(kind, offset(range, self.who.address()), 1)?)
     }

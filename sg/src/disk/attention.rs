@@ -56,7 +56,7 @@ impl EmulatedDisk {
         if matches!(opcode, 0x25 | 0x9e) || self.is_time_to_look() {
             self.look_at_size();
         }
-        if matches!(opcode, 0x12 | 0xa0 | 0x03) {
+        if cdb.passes_attentions() {
             return Ok(());
         }
         self.take_attention().map_or(Ok(()), Err)

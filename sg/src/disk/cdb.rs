@@ -1,6 +1,6 @@
 //! What a CDB asks of a disk. Pure: no device, no data, no I/O.
 
-use super::{BlockSize, sense};
+use super::BlockSize;
 use crate::scsi::{Cdb, Sense};
 
 /// Blocks in a row.
@@ -115,7 +115,7 @@ impl Operation {
             0x9e => service_action_in(bytes),
             0xa0 => Ok(report_luns(bytes)),
             0xa3 => maintenance_in(bytes),
-            _ => Err(sense::INVALID_OPCODE),
+            _ => Err(Sense::INVALID_OPCODE),
         }
     }
 
@@ -168,6 +168,16 @@ impl Operation {
         }
     }
 
+    /// Whether it asks for its data to be on stable storage when it is answered.
+    pub(super) fn fua(self) -> bool {
+        matches!(
+            self,
+            Self::Write { fua: true, .. }
+                | Self::OrWrite { fua: true, .. }
+                | Self::CompareAndWrite { fua: true, .. }
+        )
+    }
+
     /// Whether it changes the medium, which a write-protected disk refuses.
     pub(super) fn writes(self) -> bool {
         matches!(
@@ -218,7 +228,7 @@ const PROTECT: u8 = 0xe0;
 fn read_or_write(cdb: &[u8; 16]) -> Result<(Extent, bool), Sense> {
     let (flags, extent) = block_fields(cdb);
     if flags & PROTECT != 0 {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     Ok((extent, flags & 0x08 != 0))
 }
@@ -235,7 +245,7 @@ fn verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
         0x00 => Against::Nothing,
         0x02 => Against::Data,
         0x06 => Against::OneBlock,
-        _ => return Err(sense::INVALID_FIELD_IN_CDB),
+        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
     };
     Ok(Operation::Verify { extent, against })
 }
@@ -246,7 +256,7 @@ fn write_and_verify(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     let compare = match flags & (PROTECT | 0x06) {
         0x00 => false,
         0x02 => true,
-        _ => return Err(sense::INVALID_FIELD_IN_CDB),
+        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
     };
     Ok(Operation::WriteAndVerify { extent, compare })
 }
@@ -257,7 +267,7 @@ fn write_same(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     let (flags, extent) = block_fields(cdb);
     let known = if cdb[0] == 0x93 { 0x09 } else { 0x08 };
     if flags & !known != 0 {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     Ok(Operation::WriteSame { extent, unmap: flags & 0x08 != 0, no_data: flags & 0x01 != 0 })
 }
@@ -265,7 +275,7 @@ fn write_same(cdb: &[u8; 16]) -> Result<Operation, Sense> {
 fn unmap(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     let anchor = cdb[1] & 0x01 != 0;
     if anchor {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     Ok(Operation::Unmap { list_len: u16::from_be_bytes([cdb[7], cdb[8]]) })
 }
@@ -273,7 +283,7 @@ fn unmap(cdb: &[u8; 16]) -> Result<Operation, Sense> {
 /// LOEJ and power conditions other than START_VALID are refused: nothing here ejects or saves power.
 fn start_stop_unit(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     if cdb[4] & 0xf2 != 0 {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     Ok(Operation::StartStopUnit { stop: cdb[4] & 0x01 == 0 })
 }
@@ -286,7 +296,7 @@ fn request_sense(cdb: &[u8; 16]) -> Operation {
 fn inquiry(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     let (vpd, page) = (cdb[1] & 0x01 != 0, cdb[2]);
     if cdb[1] & 0x02 != 0 || (!vpd && page != 0) {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     Ok(Operation::Inquiry { vpd, page, allocation: u16::from_be_bytes([cdb[3], cdb[4]]).into() })
 }
@@ -307,7 +317,7 @@ fn mode_sense(cdb: &[u8; 16]) -> ModeSense {
 /// command).
 fn mode_select(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     if cdb[1] & 0x13 != 0x10 {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     let ten = cdb[0] == 0x55;
     let list_len = if ten { u16::from_be_bytes([cdb[7], cdb[8]]) } else { cdb[4].into() };
@@ -317,7 +327,7 @@ fn mode_select(cdb: &[u8; 16]) -> Result<Operation, Sense> {
 /// SP is refused, since nothing is saved, and a parameter pointer, since there are no parameters (SPC-5, LOG SENSE command).
 fn log_sense(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     if cdb[1] & 0x01 != 0 || cdb[5] != 0 || cdb[6] != 0 {
-        return Err(sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     let allocation = u16::from_be_bytes([cdb[7], cdb[8]]).into();
     Ok(Operation::LogSense { page: cdb[2] & 0x3f, subpage: cdb[3], allocation })
@@ -329,7 +339,7 @@ fn service_action_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
     match (cdb[1] & 0x1f, cdb[14]) {
         (0x10, _) => Ok(Operation::ReadCapacity16 { allocation }),
         (0x12, 0x00) => Ok(Operation::GetLbaStatus { lba: block_fields(cdb).1.lba, allocation }),
-        _ => Err(sense::INVALID_FIELD_IN_CDB),
+        _ => Err(Sense::INVALID_FIELD_IN_CDB),
     }
 }
 
@@ -351,7 +361,7 @@ fn maintenance_in(cdb: &[u8; 16]) -> Result<Operation, Sense> {
             allocation,
         })),
         (0x0d, _) => Ok(Operation::ReportTaskManagement { extended: upper, allocation }),
-        _ => Err(sense::INVALID_FIELD_IN_CDB),
+        _ => Err(Sense::INVALID_FIELD_IN_CDB),
     }
 }
 

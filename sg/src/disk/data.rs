@@ -19,12 +19,9 @@ impl EmulatedDisk {
     }
 
     /// WRITE of all the data.
-    pub(super) fn write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+    pub(super) fn write(&self, extent: Extent, data: &[u8]) -> Result<usize, Sense> {
         let (offset, _) = self.span(extent, data.len())?;
         self.medium.write(offset, data).map_err(|error| sense::write_failed(&error, extent.lba))?;
-        if fua {
-            self.sync(extent.lba)?;
-        }
         Ok(data.len())
     }
 
@@ -41,12 +38,13 @@ impl EmulatedDisk {
         compare: bool,
         data: &[u8],
     ) -> Result<usize, Sense> {
-        self.write(extent, true, data)?;
+        self.write(extent, data)?;
+        self.sync(extent.lba)?;
         self.verify(extent, if compare { Against::Data } else { Against::Nothing }, data)
     }
 
     /// ORWRITE: bits that are set in the data are set on the medium, all others stay (SBC-4, ORWRITE (16) command).
-    pub(super) fn or_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+    pub(super) fn or_write(&self, extent: Extent, data: &[u8]) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_transfer_blocks)?;
         let _alone = self.alone(offset, extent)?;
         let mut room = vec![0; CHUNK];
@@ -59,23 +57,17 @@ impl EmulatedDisk {
             self.medium.write(at, both).map_err(|error| sense::write_failed(&error, lba))?;
             at = at.saturating_add(set.len() as u64);
         }
-        if fua {
-            self.sync(extent.lba)?;
-        }
         Ok(data.len())
     }
 
     /// COMPARE AND WRITE: the second half of the data is written if the blocks are the same as the first half. No other
     /// COMPARE AND WRITE or ORWRITE comes between, nor one of another process that has the file.
-    pub(super) fn compare_and_write(&self, extent: Extent, fua: bool, data: &[u8]) -> Result<usize, Sense> {
+    pub(super) fn compare_and_write(&self, extent: Extent, data: &[u8]) -> Result<usize, Sense> {
         let offset = self.locate(extent, self.max_compare_and_write_blocks().into())?;
         let _alone = self.alone(offset, extent)?;
         let (expected, new) = data.split_at_checked(data.len() / 2).unwrap_or_default();
         self.compare(offset, extent, Against::Data, expected)?;
         self.medium.write(offset, new).map_err(|error| sense::write_failed(&error, extent.lba))?;
-        if fua {
-            self.sync(extent.lba)?;
-        }
         Ok(data.len())
     }
 

@@ -42,14 +42,15 @@ impl EmulatedDisk {
             return None;
         }
         let operation = Operation::decode(cdb).ok()?;
-        let (way, extent, sync) = match operation {
-            Operation::Read { extent, fua: false } => (Way::Read, extent, false),
-            Operation::Write { extent, fua } => (Way::Write, extent, fua || !self.write_cache),
+        let (way, extent) = match operation {
+            Operation::Read { extent, fua: false } => (Way::Read, extent),
+            Operation::Write { extent, .. } => (Way::Write, extent),
             _ => return None,
         };
         let usable = self.admit(operation, direction, room).ok()?;
         let (offset, len) = self.span(extent, usable).ok()?;
         let bytes = u32::try_from(len).ok().filter(|bytes| *bytes != 0)?;
+        let sync = self.is_to_be_saved(operation);
         Some(Transfer { way, offset, bytes, sync, lba: extent.lba })
     }
 }

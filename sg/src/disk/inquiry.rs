@@ -1,7 +1,7 @@
 //! What the disk says about itself: INQUIRY, capacity, LUNs, sense, logs.
 
 use super::provisioning::MAX_UNMAP_DESCRIPTORS;
-use super::{DEVICE_TYPE, EmulatedDisk, Medium, sense};
+use super::{DEVICE_TYPE, EmulatedDisk, Medium};
 use crate::scsi::Sense;
 
 const VENDOR: &[u8; 8] = b"XEN     ";
@@ -60,7 +60,7 @@ pub(super) fn report_luns(select: u8) -> Result<Vec<u8>, Sense> {
     match select {
         0x00 | 0x02 => Ok(vec![0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         0x01 => Ok(vec![0; 8]),
-        _ => Err(sense::INVALID_FIELD_IN_CDB),
+        _ => Err(Sense::INVALID_FIELD_IN_CDB),
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn log_page(page: u8, subpage: u8) -> Result<Vec<u8>, Sense> {
         (0x00, 0x00) => Ok(vec![0x00, 0x00, 0, 1, 0x00]),
         // SPF is bit 6.
         (0x00, 0xff) => Ok(vec![0x40, 0xff, 0, 4, 0x00, 0x00, 0x00, 0xff]),
-        _ => Err(sense::INVALID_FIELD_IN_CDB),
+        _ => Err(Sense::INVALID_FIELD_IN_CDB),
     }
 }
 
@@ -88,7 +88,7 @@ impl EmulatedDisk {
             0xb1 => characteristics(),
             // No threshold; LBPU, LBPWS, LBPWS10, LBPRZ 001b; thin (SBC-4, Logical Block Provisioning VPD page).
             0xb2 => vec![0x00, 0xe4, 0x02, 0x00],
-            _ => return Err(sense::INVALID_FIELD_IN_CDB),
+            _ => return Err(Sense::INVALID_FIELD_IN_CDB),
         };
         let Ok(len) = u16::try_from(body.len()) else { unreachable!("a page of {} bytes", body.len()) };
         let mut data = vec![DEVICE_TYPE, page];

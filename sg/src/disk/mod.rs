@@ -79,10 +79,15 @@ impl EmulatedDisk {
     ) -> Result<usize, Sense> {
         let usable = self.admit(operation, direction, data.len())?;
         let moved = self.carry_out(operation, data.get_mut(..usable).unwrap_or_default())?;
-        if operation.writes() && !self.write_cache {
+        if self.is_to_be_saved(operation) {
             self.sync(operation.lba())?;
         }
         Ok(moved)
+    }
+
+    /// Whether what the command has written is to be on stable storage before it is answered.
+    fn is_to_be_saved(&self, operation: Operation) -> bool {
+        operation.fua() || (operation.writes() && !self.write_cache)
     }
 
     /// Whether a command with a buffer of `room` bytes is allowed, and how many of them it may use.
@@ -123,10 +128,10 @@ impl EmulatedDisk {
                 Ok(give(&opcodes::task_management(extended), allocation, data))
             }
             Operation::Read { extent, fua } => self.read(extent, fua, data),
-            Operation::Write { extent, fua } => self.write(extent, fua, data),
+            Operation::Write { extent, .. } => self.write(extent, data),
             Operation::WriteAndVerify { extent, compare } => self.write_and_verify(extent, compare, data),
-            Operation::OrWrite { extent, fua } => self.or_write(extent, fua, data),
-            Operation::CompareAndWrite { extent, fua } => self.compare_and_write(extent, fua, data),
+            Operation::OrWrite { extent, .. } => self.or_write(extent, data),
+            Operation::CompareAndWrite { extent, .. } => self.compare_and_write(extent, data),
             Operation::Verify { extent, against } => self.verify(extent, against, data),
             Operation::PreFetch { extent } => self.pre_fetch(extent),
             Operation::SynchronizeCache { extent } => self.synchronize_cache(extent),
@@ -145,7 +150,7 @@ impl EmulatedDisk {
     /// Where an extent of at most `limit` blocks lies on the medium, in bytes.
     fn locate(&self, extent: Extent, limit: u32) -> Result<u64, Sense> {
         if extent.blocks > limit {
-            return Err(sense::INVALID_FIELD_IN_CDB);
+            return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         let end = extent.lba.checked_add(extent.blocks.into());
         // The address itself has to exist even when no block is asked for.
@@ -170,7 +175,7 @@ fn agreed(phase: DataPhase, direction: DataDirection, room: usize) -> Result<usi
         DataPhase::Out { bytes } if may_be(DataDirection::ToDevice) => usize::try_from(bytes).ok(),
         DataPhase::In | DataPhase::Out { .. } => None,
     };
-    usable.filter(|usable| *usable <= room).ok_or(sense::INVALID_FIELD_IN_CDB)
+    usable.filter(|usable| *usable <= room).ok_or(Sense::INVALID_FIELD_IN_CDB)
 }
 
 /// Puts parameter data into the buffer: as much as is there, was asked for, and fits.

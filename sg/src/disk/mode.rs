@@ -84,7 +84,7 @@ impl EmulatedDisk {
             data.extend(values);
         }
         if data.is_empty() || !matches!(asked.subpage, 0x00 | ALL_SUBPAGES) {
-            return Err(sense::INVALID_FIELD_IN_CDB);
+            return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         Ok(data)
     }
@@ -122,24 +122,24 @@ impl EmulatedDisk {
             (true, [_, _, medium_type, _, long_lba, _, high, low, rest @ ..]) => {
                 (*medium_type, *long_lba & 0x01, u16::from_be_bytes([*high, *low]), rest)
             }
-            _ => return Err(sense::PARAMETER_LIST_LENGTH_ERROR),
+            _ => return Err(Sense::PARAMETER_LIST_LENGTH_ERROR),
         };
         if medium_type != 0 || long_lba != 0 || !matches!(descriptor_len, 0 | 8) {
-            return Err(sense::INVALID_FIELD_IN_LIST);
+            return Err(Sense::INVALID_FIELD_IN_LIST);
         }
-        let cut_off = sense::PARAMETER_LIST_LENGTH_ERROR;
+        let cut_off = Sense::PARAMETER_LIST_LENGTH_ERROR;
         let (descriptor, mut pages) = rest.split_at_checked(descriptor_len.into()).ok_or(cut_off)?;
         self.check_block_descriptor(descriptor)?;
         while let [code, rest @ ..] = pages {
             let [len, rest @ ..] = rest else { return Err(cut_off) };
             // PS, the upper bit, is reserved here.
             let page = PAGES.iter().find(|page| *code & SPF == 0 && *code & ALL_PAGES == page.code);
-            let page = page.filter(|page| *len == page.len()).ok_or(sense::INVALID_FIELD_IN_LIST)?;
+            let page = page.filter(|page| *len == page.len()).ok_or(Sense::INVALID_FIELD_IN_LIST)?;
             let (values, rest) = rest.split_at_checked((*len).into()).ok_or(cut_off)?;
             let current = self.values(page, CURRENT);
             let unchanged = |((new, old), mask): ((&u8, &u8), &u8)| (new ^ old) & !mask == 0;
             if !values.iter().zip(&current).zip(page.changeable).all(unchanged) {
-                return Err(sense::INVALID_FIELD_IN_LIST);
+                return Err(Sense::INVALID_FIELD_IN_LIST);
             }
             if page.code == CACHING.code {
                 write_cache = values.first().is_some_and(|byte| byte & WCE != 0);
@@ -157,7 +157,7 @@ impl EmulatedDisk {
         let is_own = descriptor
             .split_at_checked(4)
             .is_some_and(|(blocks, rest)| blocks_may_be.contains(&blocks) && rest == &own[4..]);
-        if descriptor.is_empty() || is_own { Ok(()) } else { Err(sense::INVALID_FIELD_IN_LIST) }
+        if descriptor.is_empty() || is_own { Ok(()) } else { Err(Sense::INVALID_FIELD_IN_LIST) }
     }
 }
 

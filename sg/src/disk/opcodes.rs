@@ -2,7 +2,6 @@
 //! [`Operation::decode`](super::cdb::Operation::decode): what it has, and every bit of it.
 
 use super::cdb::ReportOpcodes;
-use super::sense;
 use crate::scsi::Sense;
 
 /// A command: its CDB usage data, which begins with the operation code.
@@ -110,7 +109,7 @@ pub(super) fn report(asked: ReportOpcodes) -> Result<Vec<u8>, Sense> {
     // Whether this operation code has service actions; an unknown one is asked for as it may be.
     let has_actions = of_opcode.clone().next().map(|known| known.has_action);
     let service_action = match (asked.options, has_actions) {
-        (1, Some(true)) | (2, Some(false)) => return Err(sense::INVALID_FIELD_IN_CDB),
+        (1, Some(true)) | (2, Some(false)) => return Err(Sense::INVALID_FIELD_IN_CDB),
         (1, _) => 0,
         _ => asked.service_action,
     };

@@ -46,7 +46,7 @@ impl EmulatedDisk {
             count = count.saturating_add(1);
         }
         if count > MAX_UNMAP_DESCRIPTORS || blocks > self.max_unmap_blocks().into() {
-            return Err(sense::INVALID_FIELD_IN_LIST);
+            return Err(Sense::INVALID_FIELD_IN_LIST);
         }
         for extent in descriptors(list)?.filter(|extent| extent.blocks > 0) {
             let offset = self.locate(extent, u32::MAX)?;
@@ -61,7 +61,7 @@ impl EmulatedDisk {
     /// UNMAP has to be written all the same, since a hole would not read as it (SBC-4, WRITE SAME (10)).
     pub(super) fn write_same(&self, extent: Extent, unmap: bool, block: &[u8]) -> Result<usize, Sense> {
         if extent.blocks == 0 {
-            return Err(sense::INVALID_FIELD_IN_CDB);
+            return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         let offset = self.locate(extent, self.max_write_same_blocks())?;
         let (medium, len) = (&self.medium, extent.bytes(self.block()));
@@ -138,7 +138,7 @@ fn descriptors(list: &[u8]) -> Result<impl Iterator<Item = Extent>, Sense> {
             let descriptors_say = usize::from(u16::from_be_bytes([*d0, *d1]));
             rest.get(..list_says.min(descriptors_say)).unwrap_or(rest)
         }
-        _ => return Err(sense::PARAMETER_LIST_LENGTH_ERROR),
+        _ => return Err(Sense::PARAMETER_LIST_LENGTH_ERROR),
     };
     let (whole, _cut_off) = body.as_chunks::<16>();
     Ok(whole.iter().map(|[a, b, c, d, e, f, g, h, k, l, m, n, ..]| Extent {

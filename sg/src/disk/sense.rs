@@ -11,11 +11,7 @@ const DATA_PROTECT: u8 = 0x07;
 const MISCOMPARE: u8 = 0x0e;
 
 pub(super) const NO_SENSE: Sense = Sense::fixed(0, 0, 0);
-pub(super) const PARAMETER_LIST_LENGTH_ERROR: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x1a, 0x00);
-pub(super) const INVALID_OPCODE: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x20, 0x00);
 pub(super) const LBA_OUT_OF_RANGE: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x21, 0x00);
-pub(super) const INVALID_FIELD_IN_CDB: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x24, 0x00);
-pub(super) const INVALID_FIELD_IN_LIST: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x26, 0x00);
 pub(super) const SAVING_NOT_SUPPORTED: Sense = Sense::fixed(ILLEGAL_REQUEST, 0x39, 0x00);
 /// BUS DEVICE RESET FUNCTION OCCURRED.
 pub(super) const RESET: Sense = Sense::fixed(UNIT_ATTENTION, 0x29, 0x03);

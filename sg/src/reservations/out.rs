@@ -1,10 +1,7 @@
 //! PERSISTENT RESERVE OUT (SPC-4, 6.16).
 
 use super::list::{Basic, Move, announced, basic, register_and_move};
-use super::{
-    Attention, INVALID_FIELD_IN_CDB, INVALID_FIELD_IN_LIST, Initiator, Kind, MEMBERS, Member, Refusal,
-    Reservation, Reservations,
-};
+use super::{Attention, Initiator, Kind, MEMBERS, Member, Refusal, Reservation, Reservations};
 use crate::scsi::Sense;
 
 /// INVALID RELEASE OF PERSISTENT RESERVATION.
@@ -44,7 +41,7 @@ impl Reservations {
         }
         let list = basic(list)?;
         if list.others.is_some() && action != 0x00 {
-            return Err(INVALID_FIELD_IN_LIST.into());
+            return Err(Sense::INVALID_FIELD_IN_LIST.into());
         }
         match action {
             0x00 => self.register(who, list),
@@ -61,7 +58,7 @@ impl Reservations {
                     _ => self.preempt(who, list.action_key, kind(cdb)?),
                 }
             }
-            _ => Err(INVALID_FIELD_IN_CDB.into()),
+            _ => Err(Sense::INVALID_FIELD_IN_CDB.into()),
         }
     }
 
@@ -73,7 +70,7 @@ impl Reservations {
         if let Some(others) = &list.others {
             let registered = |initiator: &Initiator| *initiator == who || self.key(*initiator) != 0;
             if list.key != 0 || list.action_key == 0 || others.iter().any(registered) {
-                return Err(INVALID_FIELD_IN_LIST.into());
+                return Err(Sense::INVALID_FIELD_IN_LIST.into());
             }
             let new = others.iter().filter(|other| self.member(**other).is_none()).count();
             if self.members.len().saturating_add(new) > MEMBERS {
@@ -181,7 +178,7 @@ impl Reservations {
                 }
                 self.establish(who, kind);
             }
-            None if victims == 0 => return Err(INVALID_FIELD_IN_LIST.into()),
+            None if victims == 0 => return Err(Sense::INVALID_FIELD_IN_LIST.into()),
             None => {
                 if !self.remove(|member| member.key == victims && member.initiator != who)
                     && self.key(who) != victims
@@ -214,7 +211,7 @@ impl Reservations {
             return Err(Refusal::Conflict);
         }
         if list.action_key == 0 || list.to == who {
-            return Err(INVALID_FIELD_IN_LIST.into());
+            return Err(Sense::INVALID_FIELD_IN_LIST.into());
         }
         self.set_key(list.to, list.action_key)?;
         self.establish(list.to, kind);
@@ -248,5 +245,5 @@ impl Reservations {
 /// SCOPE and TYPE, byte 2: the only scope is the whole unit (SPC-4, 6.15.3.3).
 fn kind(cdb: &[u8; 16]) -> Result<Kind, Sense> {
     let kind = Kind::from_code(cdb[2] & 0x0f).filter(|_| cdb[2] >> 4 == 0);
-    kind.ok_or(INVALID_FIELD_IN_CDB)
+    kind.ok_or(Sense::INVALID_FIELD_IN_CDB)
 }

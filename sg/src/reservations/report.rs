@@ -1,6 +1,7 @@
 //! PERSISTENT RESERVE IN (SPC-4, 6.15).
 
-use super::{INVALID_FIELD_IN_CDB, Initiator, Refusal, Reservation, Reservations};
+use super::{Initiator, Refusal, Reservation, Reservations};
+use crate::scsi::Sense;
 
 /// REPORT CAPABILITIES data (SPC-4, 6.15.4): RESERVE and RELEASE as in SPC-3 (CRH), SPEC_I_PT, ALL_TG_PT, and a memory that outlasts
 /// the loss of power; TEST UNIT READY is always allowed (ALLOW COMMANDS 001b); all types.
@@ -30,7 +31,7 @@ impl Reservations {
                 Ok(vec![0, 8, CAPABILITIES, TMV | ALLOW_COMMANDS | ptpl_active, wide, narrow, 0, 0])
             }
             0x03 => Ok(self.with_header(self.full_status())),
-            _ => Err(INVALID_FIELD_IN_CDB.into()),
+            _ => Err(Sense::INVALID_FIELD_IN_CDB.into()),
         }
     }
 

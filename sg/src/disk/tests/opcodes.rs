@@ -1,6 +1,5 @@
 use super::*;
 use crate::disk::cdb::Operation;
-use crate::disk::sense;
 use crate::reservations::{Initiator, Refusal, Reservations};
 use crate::scsi::Sense;
 
@@ -65,7 +64,7 @@ fn the_report_is_true_of_reservations() {
         list.iter().filter(|known| known.0 == opcode).map(|known| known.1.unwrap_or(0)).collect()
     };
     let (state, who) = (Reservations::default(), Initiator::named("a"));
-    let refused = Err(Refusal::Sense(sense::INVALID_FIELD_IN_CDB));
+    let refused = Err(Refusal::Sense(Sense::INVALID_FIELD_IN_CDB));
     let reports: Vec<u16> =
         (0..32).filter(|action| state.report(who, &plain(0x5e, *action)) != refused).map(u16::from).collect();
     let outs = (0..32).filter(|action| {
@@ -79,7 +78,7 @@ fn the_report_is_true_of_reservations() {
         first[8] = 24;
         state.out(who, &first, &register).unwrap();
         let list = [7_u64.to_be_bytes(), 7_u64.to_be_bytes(), [0; 8]].concat();
-        state.out(who, &cdb, &list) != Err(Refusal::Sense(sense::INVALID_FIELD_IN_CDB))
+        state.out(who, &cdb, &list) != Err(Refusal::Sense(Sense::INVALID_FIELD_IN_CDB))
     });
     assert_eq!((listed(0x5e), listed(0x5f)), (reports, outs.map(u16::from).collect()));
     assert!(IN_FRONT.iter().all(|opcode| !listed(*opcode).is_empty()));
@@ -95,7 +94,7 @@ fn the_report_is_true_of_every_operation_code_and_service_action() {
         let has_actions = of_opcode.iter().any(|known| known.1.is_some());
         for action in 0..32_u8 {
             let decoded = decode(plain(opcode, action));
-            let expected = if has_actions { decoded.is_ok() } else { decoded != Err(sense::INVALID_OPCODE) };
+            let expected = if has_actions { decoded.is_ok() } else { decoded != Err(Sense::INVALID_OPCODE) };
             let listed = if has_actions {
                 of_opcode.iter().any(|known| known.1 == Some(action.into()))
             } else {
