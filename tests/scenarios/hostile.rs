@@ -266,7 +266,9 @@ fn memory_that_changes_while_it_is_read_harms_nobody() {
         });
         if from > 0 {
             assert!(vhost.ended().is_none(), "{kind:?}: indices were right all the time");
-            assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0, "{kind:?}: it still serves");
+            // A byte may have made a reset of a request: its unit attentions are told first.
+            let served = (0..8).any(|_| guest.ask(&[nothing(lun(0))])[0].rslt == 0);
+            assert!(served, "{kind:?}: it still serves");
         }
         // With spoilt indices it may have ended, but by this error only; a panic shows at the end of the vhost.
         match vhost.end(0) {

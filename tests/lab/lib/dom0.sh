@@ -74,6 +74,16 @@ scsi_debug_up() {
 	DISK=/dev/$(ls "/sys/bus/scsi/devices/$HCTL/block")
 }
 
+# behind DRIVER TYPE: the addresses of the devices of this type behind host adapters of this driver.
+behind() {
+	local device host
+	for device in /sys/class/scsi_device/*/device; do
+		host=${device%/device} host=${host##*/}
+		[ "$(cat "/sys/class/scsi_host/host${host%%:*}/proc_name")" = "$1" ] && [ "$(cat $device/type)" = "$2" ] && echo $host
+	done
+	return 0
+}
+
 # plain_module FILE: a kernel module as a guest's insmod takes it.
 plain_module() { case $1 in *.xz) busybox xzcat "$1" ;; *) cat "$1" ;; esac; }
 

@@ -68,6 +68,14 @@ verify_until() {
 	[ $rounds -gt 1 ] && pass "$3"
 }
 
+# says NAME PATTERN CDB...: a check that sg_raw tells this of a device's answer.
+says() {
+	local name=$1 pattern=$2
+	shift 2
+	sg_raw "$@" > /tmp/raw 2>&1
+	if grep -qi "$pattern" /tmp/raw; then pass $name; else fail $name "$(cat /tmp/raw)"; fi
+}
+
 # complaints: what a guest's kernel says when its backend breaks the rules or a device fails.
 complaints() {
 	dmesg | grep -iE \

@@ -6,13 +6,6 @@ unit() {
 	UNIT=$(ls -d /sys/bus/scsi/devices/*:0:$1:0)
 	SG=/dev/$(ls $UNIT/scsi_generic)
 }
-# says NAME PATTERN CDB...: the answer of the device to a command without data.
-says() {
-	local name=$1 pattern=$2
-	shift 2
-	sg_raw "$@" > /tmp/raw 2>&1
-	if grep -qi "$pattern" /tmp/raw; then pass $name; else fail $name "$(cat /tmp/raw)"; fi
-}
 # kind NAME TYPE TARGET
 kind() {
 	within 100 stopped $1

@@ -3,15 +3,6 @@ check scsiback-not-loaded no_scsiback
 PATH=/tmp:$PATH
 modprobe -a virtio_scsi ahci ehci_pci usb_storage sr_mod
 
-# behind DRIVER TYPE: the address of the device of this type behind a host adapter of this driver.
-behind() {
-	local device host
-	for device in /sys/class/scsi_device/*/device; do
-		host=${device%/device} host=${host##*/}
-		[ "$(cat "/sys/class/scsi_host/host${host%%:*}/proc_name")" = "$1" ] && [ "$(cat $device/type)" = "$2" ] && echo $host
-	done
-	return 0
-}
 is_behind() { [ -n "$(behind $1 $2)" ]; }
 for device in virtio_scsi:0 virtio_scsi:5 ahci:0 usb-storage:0; do
 	check dom0-has-${device/:/-} within 60 is_behind ${device%:*} ${device#*:}

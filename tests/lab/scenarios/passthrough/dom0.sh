@@ -8,14 +8,7 @@ scsi_debug_up dev_size_mb=8 delay=0 lbpu=1 lbpws=1 lbpws10=1
 DEBUG=/sys/bus/pseudo/drivers/scsi_debug
 
 # address DRIVER TYPE: of the newest device of this type behind this driver.
-address() {
-	local device host found=
-	for device in /sys/class/scsi_device/*/device; do
-		host=${device%/device} host=${host##*/}
-		[ "$(cat "/sys/class/scsi_host/host${host%%:*}/proc_name")" = "$1" ] && [ "$(cat $device/type)" = "$2" ] && found=$host
-	done
-	[ -n "$found" ] && echo $found
-}
+address() { behind $1 $2 | tail -n 1 | grep .; }
 # becomes DRIVER TYPE: scsi_debug shows all of its devices as one type.
 becomes() { [ $1 != scsi_debug ] || echo $2 > $DEBUG/ptype; }
 

@@ -8,10 +8,3 @@ keys() { sg_persist --in --read-keys $SG | sed -n 's/^ *\(0x[0-9a-f]*\)$/\1/p' |
 writes() { dd if=/dev/zero of=$DISK bs=64k count=16 oflag=direct; }
 fills() { pattern b 1048576 > /tmp/b && dd if=/tmp/b of=$DISK bs=64k oflag=direct; }
 reads() { dd if=$DISK of=/dev/null bs=64k count=16 iflag=direct; }
-# says NAME PATTERN CDB...: the answer of the disk to a command.
-says() {
-	local name=$1 pattern=$2
-	shift 2
-	sg_raw "$@" > /tmp/raw 2>&1
-	if grep -qi "$pattern" /tmp/raw; then pass $name; else fail $name "$(cat /tmp/raw)"; fi
-}
