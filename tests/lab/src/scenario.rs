@@ -49,6 +49,8 @@ pub enum Test {
     Tape,
     /// With `feature-host`, every command of sg3_utils gives the guest what it gives dom0, byte for byte.
     Passthrough,
+    /// The same for a tape drive, with a tape's commands besides.
+    PassthroughTape,
     /// LIO's disk on a file and ours: the same commands to both.
     Fileio,
 }
@@ -73,13 +75,17 @@ impl Test {
             Self::Changer => Some("changer"),
             Self::Tape => Some("tape"),
             Self::Passthrough => Some("passthrough"),
+            Self::PassthroughTape => Some("passthrough-tape"),
             Self::Fileio => Some("fileio"),
         }
     }
 
     /// The Debian that it needs, if nobody wants another one.
     pub fn dist(self) -> Dist {
-        if self == Self::Tape { Dist::TrixieBackports } else { Dist::Bookworm }
+        match self {
+            Self::Tape | Self::PassthroughTape => Dist::TrixieBackports,
+            _ => Dist::Bookworm,
+        }
     }
 
     /// Whether it keeps two processors busy: beside another machine it would take three times as long.

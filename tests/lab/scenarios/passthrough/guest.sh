@@ -12,13 +12,14 @@ equal() {
 }
 there() { ls -d /sys/bus/scsi/devices/*:0:$1:0/scsi_generic/sg*; }
 
+xenstore-write data/lab-at up
 target=0
 lines devices > /tmp/devices
-while read -r name _; do
+while read -r name _ _ list; do
 	within 100 there $target
 	SG=/dev/$(ls /sys/bus/scsi/devices/*:0:$target:0/scsi_generic)
-	record $SG /tmp/guest-$name
-	same $name-all-compared "$(lines commands | wc -l)" "$(grep -c ' info ' /tmp/guest-$name)"
+	record $SG /tmp/guest-$name $list commands
+	same $name-all-compared "$(lines $list commands | wc -l)" "$(grep -c ' info ' /tmp/guest-$name)"
 	equal $name $name-same-bytes
 	told_by_programs $SG /tmp/guest-$name-told
 	equal $name-told $name-same-texts

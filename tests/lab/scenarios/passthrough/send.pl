@@ -1,6 +1,6 @@
-# send.pl NODE LIST: sends each command of the list and writes what the kernel says of it, a line a command: its status, sense, residual and
+# send.pl NODE LISTS: sends each command of the lists and writes what the kernel says of it, a line a command: its status, sense, residual and
 # all data that came, of struct sg_io_hdr (scsi/sg.h). One process: dom0 and guests start programs slowly here.
-my ($node, $list) = @ARGV;
+my $node = shift @ARGV;
 my ($SG_IO, $NONE, $OUT, $IN) = (0x2285, -1, -2, -3);
 my %words = (zeros => "\0", ones => "\xff", text => "xen-pvscsi\n");
 
@@ -24,8 +24,7 @@ sub send_one {
 
 # Whatever happened to the device before is told, and forgotten.
 send_one('none', 0, "\0" x 6, '') for 1 .. 4;
-open(my $lines, '<', $list) or die "$list: $!\n";
-while (<$lines>) {
+while (<>) {
 	next if /^#/;
 	chomp;
 	my ($command, $payload) = split / : /;

@@ -1,10 +1,14 @@
 # send.sh: what dom0 and the guest do alike with a device's sg node. Under bash and busybox sh; HERE is where this file and its lists are.
 
-# lines FILE: a list without its comments.
-lines() { grep -v '^#' "$HERE/$1"; }
+# lines FILES: lists without their comments.
+lines() { (cd $HERE && cat "$@" | grep -v '^#'); }
 
-# record NODE RECORD: what the device answers to each command of the list.
-record() { perl $HERE/send.pl "$1" $HERE/commands > "$2"; }
+# record NODE RECORD LISTS: what the device answers to each command of the lists.
+record() {
+	local node=$1 record=$2
+	shift 2
+	(cd $HERE && perl send.pl "$node" "$@" > "$record")
+}
 
 # told_by_programs NODE RECORD: what the programs print of the device.
 told_by_programs() {

@@ -1,0 +1,1 @@
+../passthrough/dom0.sh
