@@ -12,8 +12,8 @@ within 20 ls /sys/bus/scsi/devices/$usb/block > /dev/null
 xen-pvscsi check $usb > /tmp/said
 check usb-limit-is-noted grep "limits .*note .*the host adapter takes 120 KiB" /tmp/said
 
-# A zoned disk with blocks of 4096 bytes, and an emulated disk on a block device of the host.
-modprobe scsi_debug sector_size=4096 zbc=managed zone_size_mb=4 zone_nr_conv=4 dev_size_mb=64 delay=0
+# A zoned disk with blocks of 4096 bytes and protection information, and an emulated disk on a block device of the host.
+modprobe scsi_debug sector_size=4096 zbc=managed zone_size_mb=4 zone_nr_conv=4 dev_size_mb=64 delay=0 dif=1
 check dom0-has-a-zoned-disk within 60 is_behind scsi_debug 20
 modprobe loop
 truncate -s 32M /tmp/loop.img

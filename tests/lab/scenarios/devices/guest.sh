@@ -29,6 +29,7 @@ check zoned-there disk 4
 same zoned-is-zoned host-managed "$(cat /sys/block/${DISK#/dev/}/queue/zoned)"
 same zoned-has-4096 4096 "$(cat /sys/block/${DISK#/dev/}/queue/logical_block_size)"
 same zoned-has-zones 16 "$(cat /sys/block/${DISK#/dev/}/queue/nr_zones)"
+same zoned-has-protection 1 "$(cat /sys/class/scsi_disk/*:0:4:0/protection_type)"
 check zoned-verifies verify $DISK 64k 8m
 
 check block-there disk 5

@@ -1,6 +1,7 @@
 # Every device gets all commands of sg3_utils from dom0, then from a guest that has it with feature-host; both must get the same bytes.
 check scsiback-not-loaded no_scsiback
 PATH=/tmp:$PATH HERE=/mnt/scenario
+export CUT_RESIDUALS=yes
 . $HERE/send.sh
 modprobe -a virtio_scsi sr_mod st
 # Of the first type that is asked for, as a tape's memory is had at the load; with thin provisioning, which takes more commands.

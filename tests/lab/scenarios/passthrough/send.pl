@@ -14,8 +14,8 @@ sub send_one {
 		length($cdb), length($sense), 0, $length, $length ? $data : undef, $cdb, $sense, 20000, 0, 0, (0) x 9);
 	ioctl($file, $SG_IO, $header) or return "error $!";
 	my ($status, undef, undef, $written, $host, $driver, $residual, undef, $info) = unpack('x64 C C C C S S i I I', $header);
-	# scsi_debug of Linux 7.3 gives a tape's fixed blocks one below 0, which means nothing; a guest is told 0.
-	$residual = 0 if $residual < 0;
+	# Tapes of scsi_debug tell of residuals below 0 and beyond the data. A guest must be told what it can use, so dom0's are cut.
+	$residual = $residual < 0 ? 0 : $residual > $length ? $length : $residual if $ENV{CUT_RESIDUALS};
 	# The adapter's own failure. The backend makes it a CHECK CONDITION as well, for frontends that look at nothing else.
 	return sprintf('host %x info %x', $host, $info) if $host;
 	my $answer = sprintf('status %02x driver %x info %x residual %d sense %s', $status, $driver, $info, $residual,
