@@ -29,7 +29,9 @@ pub(crate) use devices::GUEST_MAX;
 pub use holdings::Holdings;
 use holdings::Served;
 pub(crate) use nodes::{children, read_optional};
-use nodes::{drop_error, einval, is_of_request, not_fatal, replace, shorten, state_of, write_if_there};
+use nodes::{
+    close, drop_error, einval, is_of_request, not_fatal, replace, shorten, state_of, write_if_there,
+};
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
@@ -289,7 +291,7 @@ impl Vhost {
     /// As [`look`](Self::look).
     pub fn end(&mut self, context: &mut Context) -> Result<(), xenstore::Error> {
         self.disconnect();
-        self.set_state(context, XenbusState::Closed)
+        close(&mut context.store, &format!("{}/state", self.path))
     }
 
     fn take(&mut self, next: Step, own: XenbusState, context: &mut Context) -> Result<(), Trouble> {

@@ -71,6 +71,17 @@ pub(super) fn write_if_there(store: &mut Xenstore, path: &str, value: &str) -> R
     }))
 }
 
+/// Closes a vhost, unless it is closed, gone, or a new one in place of it: the toolstack's 1.
+pub(super) fn close(store: &mut Xenstore, path: &str) -> Result<(), xenstore::Error> {
+    let (initialising, closed) = (XenbusState::Initialising.digit(), XenbusState::Closed.digit());
+    not_fatal(store.transaction(|tx| match tx.read(path) {
+        Ok(old) if old == initialising.as_bytes() || old == closed.as_bytes() => Ok(()),
+        Ok(_) => tx.write(path, closed),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }))
+}
+
 /// Removes a node with what was reported as wrong.
 pub(super) fn drop_error(store: &mut Xenstore, node: &str) -> Result<(), xenstore::Error> {
     match store.remove(node) {
@@ -92,4 +103,25 @@ pub(super) fn replace(
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pvscsi_sim::store::Store;
+    use pvscsi_xen::DomId;
+
+    /// The toolstack may remove a directory and make it again between our look at it and our answer to what we saw.
+    #[test]
+    fn a_directory_made_anew_is_not_closed() {
+        let server = Store::new();
+        let mut store = Xenstore::from_stream(server.connect(DomId(0))).unwrap();
+        close(&mut store, "a/state").unwrap();
+        assert!(store.read("a/state").unwrap_err().is_not_found(), "what is gone stays away");
+        for (before, after) in [("1", "1"), ("2", "6"), ("4", "6"), ("5", "6"), ("6", "6")] {
+            store.write("a/state", before).unwrap();
+            close(&mut store, "a/state").unwrap();
+            assert_eq!(store.read_str("a/state").unwrap(), after, "{before}");
+        }
+    }
 }
