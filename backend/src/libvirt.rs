@@ -14,8 +14,9 @@ use roxmltree::{Document, Node};
 
 use crate::options::Options;
 use crate::pdev::{PDev, PDevOpenError};
+use crate::toolstack::auto;
 use crate::toolstack::spec::{Conflict, DeviceSpec, agree};
-use crate::vdev::{VDev, VDevError};
+use crate::vdev::{VDev, VDevError, Wanted};
 
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,9 @@ pub enum ToError {
     /// An emulated disk.
     #[error("{0}: libvirt's <hostdev> is a SCSI device of this host, not an emulated disk")]
     Emulated(String),
+    /// Too many of them.
+    #[error("auto finds no free host number: all below {hosts} are in use", hosts = auto::HOSTS)]
+    NoHost,
     /// A device that is not here.
     #[error(
         "{name}: libvirt wants the device's address, which can be found only on the host that has it: {why}"
@@ -159,7 +163,7 @@ fn device<'a, 'input>(hostdev: Node<'a, 'input>) -> Result<DeviceSpec, Fault<'a,
     }
     let pdev = physical(source)?;
     let vdev = children(hostdev, "address").next().ok_or((hostdev, ElementError::NoAddress))?;
-    let vdev = virtual_address(vdev).map_err(|why| (vdev, why))?;
+    let vdev = Wanted::At(virtual_address(vdev).map_err(|why| (vdev, why))?);
     let options = Options {
         read_only: children(hostdev, "readonly").next().is_some(),
         shared: children(hostdev, "shareable").next().is_some(),
@@ -202,14 +206,15 @@ fn children<'a, 'input: 'a>(
 }
 
 /// An element `<hostdev>` for each device, for `<devices>` of a domain. Devices that are named otherwise than by their address are
-/// looked for on this host.
+/// looked for on this host; those that are `auto` have the address that they would get in a new guest.
 ///
 /// # Errors
 ///
 /// [`ToError`] names the device.
 pub fn to_xml(devices: &[DeviceSpec]) -> Result<String, ToError> {
     let mut xml = String::new();
-    for DeviceSpec { name, pdev, vdev, backend, options } in devices {
+    let vdevs = auto::in_a_new_guest(devices).ok_or(ToError::NoHost)?;
+    for (DeviceSpec { name, pdev, vdev: _, backend, options }, vdev) in devices.iter().zip(vdevs) {
         // A block size is an emulated disk's, which has no form anyway.
         let Options { feature_host, read_only, shared, allow, reservations, block_size: _ } = *options;
         if feature_host {

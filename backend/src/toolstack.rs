@@ -16,6 +16,7 @@ use crate::xenbus::XenbusState;
 
 mod attach;
 mod attach_all;
+pub mod auto;
 pub mod config;
 mod create;
 mod detach;
@@ -27,7 +28,7 @@ mod xl;
 
 pub(crate) use tree::vm;
 
-pub use attach::Attached;
+pub use attach::{Attached, Given};
 pub use create::Creation;
 pub use tree::{Device, Place, Vhost};
 pub use xl::{Xl, XlError};
@@ -76,6 +77,18 @@ pub enum ToolError {
     /// Two devices of a vhost do not agree.
     #[error("vhost {0} is there with another feature-host; all devices of a vhost have the same")]
     FeatureHost(u32),
+    /// `auto` has no more.
+    #[error(
+        "domain {domid}: auto finds no free host number: all below {hosts} are in use or named in the configuration, and xenstored has no room \
+         for many more; give {name} an address in a vhost that is there, for example 0:0:1:0",
+        hosts = auto::HOSTS
+    )]
+    NoHost {
+        /// The guest.
+        domid: DomId,
+        /// As given.
+        name: String,
+    },
     /// A vhost is in one domain.
     #[error(
         "vhost {vhost} is in domain {home}, and the device is to be in domain {wanted}; take another host number"

@@ -1,4 +1,4 @@
-//! The address of a device as the guest sees it.
+//! The address of a device as the guest sees it, and as an administrator asks for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,9 +45,68 @@ impl fmt::Display for VDev {
     }
 }
 
+/// Where a device is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// At this address.
+    At(VDev),
+    /// `auto`: in a vhost of its own, with the lowest host number that is free when it is attached.
+    Auto,
+}
+
+impl Wanted {
+    /// The address that is asked for.
+    #[must_use]
+    pub fn named(self) -> Option<VDev> {
+        match self {
+            Self::At(vdev) => Some(vdev),
+            Self::Auto => None,
+        }
+    }
+}
+
+impl VDev {
+    /// Channel, target and LUN 0 of a vhost.
+    #[must_use]
+    pub fn first_of(host: u32) -> Self {
+        Self { host, nexus: Nexus { channel: 0, id: 0, lun: 0 } }
+    }
+}
+
+impl FromStr for Wanted {
+    type Err = VDevError;
+
+    fn from_str(text: &str) -> Result<Self, VDevError> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::At) }
+    }
+}
+
+/// As it is parsed.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(vdev) => vdev.fmt(f),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_may_be_asked_for_or_left_open() {
+        assert_eq!("auto".parse(), Ok(Wanted::Auto));
+        assert_eq!("7:0:0:0".parse(), Ok(Wanted::At(VDev::first_of(7))));
+        for text in ["auto", "4:0:1:2"] {
+            assert_eq!(text.parse::<Wanted>().unwrap().to_string(), text);
+        }
+        for bad in ["", "Auto", "auto ", "auto:0:0:0", "automatic", "0:0:0"] {
+            assert_eq!(bad.parse::<Wanted>(), Err(VDevError::Form), "{bad:?}");
+        }
+        assert_eq!("auto".parse::<VDev>(), Err(VDevError::Form), "what is attached has an address");
+    }
 
     #[test]
     fn it_is_three_numbers_of_16_bits_behind_the_host() {

@@ -32,7 +32,9 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["attach", "guest1", "/dev/sda", "0:0:0"], 2, &["vdev \"0:0:0\""]);
     refused(&["attach", "guest1", "/dev/sda", "0:0:0:0,rw"], 2, &["option \"rw\""]);
     refused(&["attach", "guest1", "/dev/sda", "0:0:0:0", "rw"], 2, &["option \"rw\""]);
+    refused(&["attach", "guest1", "/dev/sda", "Auto"], 2, &["vdev \"Auto\"", "write auto for a vhost"]);
     refused(&["detach", "guest1", "0:0:0"], 2, &["'0:0:0'", "VDEV"]);
+    refused(&["detach", "guest1", "auto"], 2, &["'auto'", "host:channel:target:lun"]);
     refused(&["check", "--host"], 2, &["'--host'"]);
     refused(&["server"], 2, &["'server'"]);
     refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);

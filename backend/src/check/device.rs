@@ -13,7 +13,7 @@ use crate::in_use::{Holder, Host, Identity, device};
 use crate::options::Options;
 use crate::pdev::PDev;
 use crate::toolstack::spec::asked;
-use crate::vdev::VDev;
+use crate::vdev::{VDev, Wanted};
 use crate::vhost::GUEST_MAX;
 
 /// Linux's frontend leaves one segment out (drivers/scsi/xen-scsifront.c, `max_sectors`).
@@ -210,9 +210,13 @@ fn of_guests(machine: &mut Machine, identity: &Identity, shared: bool) -> Vec<Fa
 
 fn address(vdev: &str) -> Fact {
     const TOPIC: &str = "vdev";
-    match vdev.parse::<VDev>() {
+    match vdev.parse() {
         Err(why) => Fact::problem(TOPIC, format!("{vdev:?} {why}")),
-        Ok(VDev { host, nexus: Nexus { channel, id, lun } }) => {
+        Ok(Wanted::Auto) => {
+            Fact::ok(TOPIC, "a vhost of its own, with the lowest host number that the guest does not use")
+                .value(vdev)
+        }
+        Ok(Wanted::At(VDev { host, nexus: Nexus { channel, id, lun } })) => {
             Fact::ok(TOPIC, format!("channel {channel}, target {id}, LUN {lun} of the guest's vhost {host}"))
                 .value(vdev)
         }

@@ -290,6 +290,12 @@ fn a_device_is_checked_with_its_address_its_options_and_its_guests() {
     assert_eq!(problems[0].remedy.as_deref(), Some("losetup -d /dev/loop0"));
     fs::remove_dir_all(tree.root.join("sys/block")).unwrap();
     assert!(tree.machine.device(&format!("{name},0:0:0:0,shared")).fits());
+    let report = tree.machine.device(&format!("{name},auto,shared"));
+    assert!(
+        report.fits() && report.text().contains("vdev    ok       a vhost of its own, "),
+        "{}",
+        report.text()
+    );
     // A guest's number stays where xenstore cannot be asked.
     tree.machine.store = Err("no xenstore here".into());
     let report = tree.machine.device(&name);

@@ -81,6 +81,11 @@ fn what_is_written_is_read_again() {
     assert_eq!(from_xml(&format!("<devices>{xml}</devices>")).unwrap(), devices);
     assert_eq!(from_xml(&format!("<domain><devices>{xml}</devices></domain>")).unwrap(), devices);
     assert_eq!(to_xml(&[]).unwrap(), "");
+    let open: Vec<DeviceSpec> =
+        ["1:0:0:0,auto", "2:0:0:0,0:0:0:3", "3:0:0:0,auto,ro"].map(|t| t.parse().unwrap()).into();
+    let as_given = ["1:0:0:0,1:0:0:0", "2:0:0:0,0:0:0:3", "3:0:0:0,2:0:0:0,ro"];
+    assert_eq!(texts(&from_xml(&to_xml(&open).unwrap()).unwrap()), as_given, "as in a new guest");
+    assert_eq!(to_config(&open), "vscsi = [ \"1:0:0:0,auto\", \"2:0:0:0,0:0:0:3\", \"3:0:0:0,auto,ro\" ]\n");
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::time::Duration;
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{self, Access, Nodes, Permission, Transaction};
 
+use super::auto::{self, Open};
 use super::spec::DeviceSpec;
 use super::tree::{self, Place, Vhost};
 use super::{ToolError, Toolstack};
 use crate::in_use::guests::{Guests, Whose};
 use crate::in_use::{self, Host, Identity};
 use crate::pdev::PDev;
+use crate::vdev::{VDev, Wanted};
 use crate::xenbus::XenbusState;
 
 /// How long a guest may take to come for a device before the user is told that it has not.
@@ -27,10 +29,20 @@ pub enum Attached {
     Before,
 }
 
+/// A device of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Where the guest sees it.
+    pub vdev: VDev,
+    /// What has become of it.
+    pub attached: Attached,
+}
+
 /// What was written.
 #[derive(Clone, Debug)]
 struct Written {
     place: Place,
+    vdev: VDev,
     node: String,
     /// The vhost is new.
     new: bool,
@@ -44,19 +56,32 @@ impl Toolstack<'_> {
     /// # Errors
     ///
     /// [`ToolError`] says what and where.
-    pub fn attach(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Attached, ToolError> {
+    pub fn attach(&mut self, domid: DomId, spec: &DeviceSpec) -> Result<Given, ToolError> {
+        self.attach_beside(domid, spec, None)
+    }
+
+    /// The same of one device of a configuration, whose other devices have the addresses `others`. One that is there already is
+    /// [`ToolError::Taken`] by itself.
+    pub(super) fn attach_beside(
+        &mut self,
+        domid: DomId,
+        spec: &DeviceSpec,
+        others: Option<&[VDev]>,
+    ) -> Result<Given, ToolError> {
         let home = self.home(spec)?;
         // In another domain the device is that one's to look for.
         let (p_dev, identity) = if home == self.own { self.find(spec)? } else { (spec.name.clone(), None) };
-        self.wait_until_ready(domid, spec.vdev.host)?;
+        if let Wanted::At(vdev) = spec.vdev {
+            self.wait_until_ready(domid, vdev.host)?;
+        }
         let own = self.own;
-        let device = NewDevice { home, spec, p_dev: &p_dev, identity: identity.as_ref() };
+        let device = NewDevice { home, spec, p_dev: &p_dev, identity: identity.as_ref(), others };
         let written = self.store.transaction(|tx| write(tx, own, domid, &device))??;
         let come = self.watch_it_come(&written, &spec.name);
         if come.is_err() {
             self.take_back(|tools| tools.undo(&written))?;
         }
-        come
+        Ok(Given { vdev: written.vdev, attached: come? })
     }
 
     /// The domain that has the device.
@@ -74,11 +99,16 @@ impl Toolstack<'_> {
         }
         // What the backend would find only when the guest comes.
         open(spec)?;
-        let p_dev = match found {
-            PDev::Address(hctl) => hctl.to_string(),
-            _ => spec.name.clone(),
-        };
-        Ok((p_dev, identity))
+        Ok((p_dev(spec, &found), identity))
+    }
+
+    /// Which device it is in its domain, `home`.
+    pub(super) fn p_dev(&self, spec: &DeviceSpec, home: DomId) -> Result<String, ToolError> {
+        if home != self.own {
+            return Ok(spec.name.clone());
+        }
+        let device = |source| ToolError::Device { name: spec.name.clone(), source };
+        Ok(p_dev(spec, &spec.pdev.resolve().map_err(device)?))
     }
 
     /// Refuses what is a block device of a guest, and what this host uses itself.
@@ -188,6 +218,13 @@ impl Toolstack<'_> {
     }
 }
 
+fn p_dev(spec: &DeviceSpec, found: &PDev) -> String {
+    match found {
+        PDev::Address(hctl) => hctl.to_string(),
+        _ => spec.name.clone(),
+    }
+}
+
 fn in_use(spec: &DeviceSpec, by: &str) -> ToolError {
     ToolError::InUse { name: spec.name.clone(), by: by.to_owned() }
 }
@@ -217,6 +254,27 @@ struct NewDevice<'a> {
     spec: &'a DeviceSpec,
     p_dev: &'a str,
     identity: Option<&'a Identity>,
+    /// Where the other devices of its configuration are, if it is from one.
+    others: Option<&'a [VDev]>,
+}
+
+impl NewDevice<'_> {
+    /// Where the guest is to see it. Decided in the transaction, so that two that attach at the same time do not choose the same.
+    fn vdev(&self, domid: DomId, vhosts: &[Vhost]) -> Result<VDev, ToolError> {
+        let Self { home, spec, p_dev, others, .. } = *self;
+        if let Wanted::At(vdev) = spec.vdev {
+            return Ok(vdev);
+        }
+        let name = || spec.name.clone();
+        let there = others.and_then(|others| Open { spec, p_dev, home }.is_there(vhosts, others));
+        if let Some(vdev) = there {
+            return Err(ToolError::Taken { vdev, by: name() });
+        }
+        let is_used = |host| {
+            vhosts.iter().any(|vhost| vhost.host == host) || auto::is_among(others.unwrap_or_default(), host)
+        };
+        auto::first_free(is_used).ok_or_else(|| ToolError::NoHost { domid, name: name() })
+    }
 }
 
 /// Writes the nodes of the device, and those of its vhost where there is none yet. The inner error: nothing was written.
@@ -226,15 +284,19 @@ fn write(
     domid: DomId,
     device: &NewDevice<'_>,
 ) -> Result<Result<Written, ToolError>, xenstore::Error> {
-    let NewDevice { home, spec, p_dev, identity } = *device;
+    let NewDevice { home, spec, p_dev, identity, .. } = *device;
     let vhosts = tree::vhosts(tx, own, domid)?;
-    let (number, new, asked) = match vhosts.iter().find(|vhost| vhost.host == spec.vdev.host) {
+    let vdev = match device.vdev(domid, &vhosts) {
+        Ok(vdev) => vdev,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (number, new, asked) = match vhosts.iter().find(|vhost| vhost.host == vdev.host) {
         Some(vhost) => {
             if let Err(error) = vhost.must_be_in(home) {
                 return Ok(Err(error));
             }
-            if let Some(other) = vhost.device_at(spec.vdev) {
-                return Ok(Err(ToolError::Taken { vdev: spec.vdev, by: other.name.clone() }));
+            if let Some(other) = vhost.device_at(vdev) {
+                return Ok(Err(ToolError::Taken { vdev, by: other.name.clone() }));
             }
             if vhost.feature_host != spec.options.feature_host {
                 return Ok(Err(ToolError::FeatureHost(vhost.place.number)));
@@ -260,7 +322,7 @@ fn write(
     }
     let place = Place { home, domid, number };
     if new {
-        write_vhost(tx, own, place, spec)?;
+        write_vhost(tx, own, place, vdev.host, spec.options.feature_host)?;
     }
     let counter = place.counter();
     let number = tree::text(tx, &counter)?.parse().unwrap_or(0_u64);
@@ -273,7 +335,7 @@ fn write(
     tx.write(&counter, number.saturating_add(1).to_string())?;
     let node = format!("dev-{number}");
     let path = format!("{}/vscsi-devs/{node}", place.backend());
-    let v_dev = spec.vdev.to_string();
+    let v_dev = vdev.to_string();
     for (name, value) in
         [("p-devname", spec.name.as_str()), ("p-dev", p_dev), ("v-dev", &v_dev), ("state", "1")]
     {
@@ -288,14 +350,15 @@ fn write(
         let state = if new { XenbusState::Initialising } else { XenbusState::Reconfiguring };
         tx.write(&format!("{}/state", place.backend()), state.digit())?;
     }
-    Ok(Ok(Written { place, node, new, asked }))
+    Ok(Ok(Written { place, vdev, node, new, asked }))
 }
 
 fn write_vhost(
     tx: &mut Transaction<'_>,
     own: DomId,
     place: Place,
-    spec: &DeviceSpec,
+    host: u32,
+    feature_host: bool,
 ) -> Result<(), xenstore::Error> {
     let permission = |access, domid| Permission { access, domid };
     let Place { home, domid, .. } = place;
@@ -307,8 +370,8 @@ fn write_vhost(
             tx.set_permissions(&directory, &[permission(Access::None, home)])?;
         }
     }
-    let (home_id, guest_id, host) = (home.to_string(), domid.to_string(), spec.vdev.host.to_string());
-    let feature_host = if spec.options.feature_host { "1" } else { "0" };
+    let (home_id, guest_id, host) = (home.to_string(), domid.to_string(), host.to_string());
+    let feature_host = if feature_host { "1" } else { "0" };
     let of_frontend = [("backend", backend.as_str()), ("backend-id", &home_id), ("state", "1")];
     let of_backend = [
         ("frontend", frontend.as_str()),

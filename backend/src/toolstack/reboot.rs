@@ -6,11 +6,12 @@ use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{self, Nodes};
 use tracing::{info, warn};
 
-use super::attach::Attached;
+use super::attach::{Attached, Given};
 use super::spec::DeviceSpec;
 use super::tree::{self, Device, Vhost};
 use super::{ToolError, Toolstack};
 use crate::options::Options;
+use crate::vdev::Wanted;
 
 /// What a guest that is gone had from us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,8 @@ fn spec_of(vhost: &Vhost, device: &Device) -> Option<DeviceSpec> {
     Some(DeviceSpec {
         name: device.name.clone(),
         pdev: device.name.parse().ok()?,
-        vdev: device.v_dev.parse().ok()?,
+        // As it was, also when that was left open at first: it does not change with a reboot.
+        vdev: Wanted::At(device.v_dev.parse().ok()?),
         backend: None,
         options: Options { feature_host: vhost.feature_host, ..Options::from_node(&device.options).ok()? },
     })
@@ -81,9 +83,11 @@ impl Toolstack<'_> {
         }
         info!("domain {gone} is back as domain {domid}: its devices follow");
         for device in &belongings.devices {
-            match self.attach_once(domid, device) {
-                Ok(Attached::Before) => {}
-                Ok(_) => info!("domain {domid}: {} is attached again as {}", device.name, device.vdev),
+            match self.attach_once(domid, device, &[]) {
+                Ok(Given { attached: Attached::Before, .. }) => {}
+                Ok(Given { vdev, .. }) => {
+                    info!("domain {domid}: {} is attached again as {vdev}", device.name)
+                }
                 Err(ToolError::Interrupted) => return Err(ToolError::Interrupted),
                 Err(error) => warn!("domain {domid}: {} at {}: {error}", device.name, device.vdev),
             }

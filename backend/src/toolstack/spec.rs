@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::options::{OptionError, Options};
 use crate::pdev::{PDev, PDevError};
-use crate::vdev::{VDev, VDevError};
+use crate::vdev::{VDev, VDevError, Wanted};
 
 /// Longest name of a device, in bytes; a node of xenstore holds more.
 const NAME_MAX: usize = 2048;
@@ -18,8 +18,8 @@ pub struct DeviceSpec {
     pub name: String,
     /// What it means.
     pub pdev: PDev,
-    /// Where the guest sees it.
-    pub vdev: VDev,
+    /// Where the guest is to see it.
+    pub vdev: Wanted,
     /// The domain that has it, by number or name, when it is another than this one: the option `backend=`.
     pub backend: Option<String>,
     /// What else is asked of it.
@@ -41,7 +41,7 @@ pub enum SpecError {
     #[error("pdev has {0} bytes; {NAME_MAX} are possible")]
     Long(usize),
     /// The second part.
-    #[error("vdev {text:?} {why}")]
+    #[error("vdev {text:?} {why}; or write auto for a vhost of its own")]
     VDev {
         /// As given.
         text: String,
@@ -144,7 +144,9 @@ pub enum Conflict {
 pub fn agree(specs: &[DeviceSpec]) -> Result<(), (usize, Conflict)> {
     let (mut by_address, mut by_host) = (HashMap::new(), HashMap::new());
     for (index, spec) in specs.iter().enumerate() {
-        let (vdev, number) = (spec.vdev, index.saturating_add(1));
+        // One that is left open gets a host number that none of these names.
+        let Wanted::At(vdev) = spec.vdev else { continue };
+        let number = index.saturating_add(1);
         if let Some(other) = by_address.insert((vdev.host, vdev.nexus), number) {
             return Err((index, Conflict::Address { vdev, other }));
         }
@@ -193,6 +195,8 @@ mod tests {
             ("wwn:0x5000c500a0b1c2d3,0:0:0:1", "wwn:0x5000c500a0b1c2d3", "0:0:0:1", ""),
             ("serial: WD-WX11 A2 ,0:0:0:1,ro", "serial: WD-WX11 A2", "0:0:0:1", "ro"),
             ("naa.6001405a1b2c3d4e:0,0:0:0:1", "naa.6001405a1b2c3d4e:0", "0:0:0:1", ""),
+            ("/dev/sda,auto", "/dev/sda", "auto", ""),
+            ("ram:64M , auto , ro", "ram:64M", "auto", "ro"),
         ] {
             let spec = parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
             assert_eq!((spec.name.as_str(), spec.vdev.to_string().as_str()), (name, vdev), "{text:?}");
@@ -213,6 +217,21 @@ mod tests {
         let elsewhere = parse("/dev/sdb,1:0:0:1").unwrap();
         assert_eq!(agree(&[spec.clone(), elsewhere]), Ok(()));
         assert_eq!(agree(&[spec, local]), Err((1, Conflict::Backend { host: 0, other: 1 })));
+    }
+
+    /// They are not together in a vhost, so they need not agree.
+    #[test]
+    fn what_is_left_open_is_in_nobodys_way() {
+        let texts = [
+            "/dev/sda,auto",
+            "/dev/sdb,0:0:0:0,feature-host",
+            "/dev/sda,auto",
+            "/dev/sdc,auto,backend=storage",
+            "/dev/sdd,auto,feature-host",
+        ];
+        let specs: Vec<DeviceSpec> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(agree(&specs), Ok(()));
+        assert_eq!(specs.iter().map(DeviceSpec::to_string).collect::<Vec<_>>(), texts);
     }
 
     /// Each is one line that names the part at fault.
@@ -298,6 +317,11 @@ mod tests {
             ("/dev/sda,0.0.0.0", "vdev"),
             ("/dev/sda,a:b:c:d", "vdev \"a:b:c:d\""),
             ("/dev/sda,host", "vdev \"host\""),
+            ("/dev/sda,Auto", "vdev \"Auto\" is not of the form host:channel:target:lun"),
+            ("/dev/sda,automatic", "or write auto for a vhost of its own"),
+            ("/dev/sda,auto:0:0:0", "vdev"),
+            ("/dev/sda,ro,auto", "vdev \"ro\""),
+            ("/dev/sda,auto,auto", "option \"auto\" is not known"),
             ("/dev/sda,0:65536:0:0", "16 bits each"),
             ("/dev/sda,0:0:65536:0", "16 bits each"),
             ("/dev/sda,0:0:0:65536", "16 bits each"),

@@ -20,7 +20,8 @@ fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
 
 fn attach_all(machine: &mut Machine, texts: &[&str]) -> Result<Vec<Attached>, ToolError> {
     let specs = specs(texts);
-    run(machine, |tools, domid| tools.attach_all(domid, &specs))
+    let given = run(machine, |tools, domid| tools.attach_all(domid, &specs))?;
+    Ok(given.iter().map(|given| given.attached).collect())
 }
 
 #[test]

@@ -104,6 +104,14 @@ fn a_guest_begins_to_run_with_all_of_its_devices() {
 }
 
 #[test]
+fn a_new_guest_has_each_device_where_its_configuration_puts_it() {
+    let mut host = Host::new("auto", &["ram:1M,auto", "ram:2M,0:0:0:0", "ram:3M,auto"], "");
+    host.create(&["vscsi+=['ram:4M,1:0:0:0']"], false).unwrap();
+    let v_dev = |vhost: &str| host.machine.value(&format!("{vhost}/vscsi-devs/dev-0/v-dev"));
+    assert_eq!(["0", "1", "2", "3"].map(v_dev), ["2:0:0:0", "0:0:0:0", "3:0:0:0", "1:0:0:0"]);
+}
+
+#[test]
 fn a_guest_stays_paused_when_asked_and_needs_no_devices() {
     let mut host = Host::new("paused", &["ram:1M,0:0:0:0"], "");
     host.create(&[], true).unwrap();

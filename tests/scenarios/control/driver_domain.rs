@@ -5,7 +5,7 @@ use pvscsi_backend::toolstack::{Attached, ToolError};
 use pvscsi_xen::xenstore::Nodes;
 
 use super::io::nexus;
-use super::tools::{attach, detach, nodes, run};
+use super::tools::{attach, detach, nodes, run, spec};
 use super::{Machine, check_io};
 
 /// The domain has a directory for the guest, as from an earlier device: without one, its server ends.
@@ -41,6 +41,20 @@ fn a_driver_domain_serves_a_guest_that_it_may_not_look_at() {
     assert_eq!(run(&mut machine, |tools, _| tools.guests().unwrap()), [domid]);
     detach(&mut machine, "0:0:0:1").unwrap();
     check_io(machine.guest().host(0), nexus(0));
+    // The same device elsewhere is another one.
+    let open = ["ram:1M,auto".to_owned(), of(&machine, "ram:1M,auto"), of(&machine, "ram:3M,auto")];
+    let open = open.map(|text| spec(&text));
+    let given = run(&mut machine, |tools, domid| {
+        tools.wait_for_guest = false;
+        tools.patience = std::time::Duration::from_millis(500);
+        // Nobody serves dom0's here.
+        (tools.attach_all(domid, &open[..1]).unwrap_err(), tools.attach_all(domid, &open[1..]).unwrap())
+    });
+    assert!(matches!(given.0, ToolError::NotServed { .. }), "{}", given.0);
+    let vdevs: Vec<_> = given.1.iter().map(|given| (given.vdev.to_string(), given.attached)).collect();
+    assert_eq!(vdevs[0], ("0:0:0:0".to_owned(), Attached::Before));
+    assert_eq!(vdevs[1].0, "1:0:0:0");
+    detach(&mut machine, "1:0:0:0").unwrap();
     // With the last device goes the directory, and with that the server.
     detach(&mut machine, "0:0:0:0").unwrap();
     machine.wait_for_end().unwrap();

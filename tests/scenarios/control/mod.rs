@@ -3,6 +3,7 @@
 //! Each test has a [`Machine`] of its own and ends with its invariants.
 
 mod attach_all;
+mod auto;
 mod close;
 mod connect;
 mod create;

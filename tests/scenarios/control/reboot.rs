@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 
 use nix::sys::eventfd::EventFd;
 use pvscsi_backend::toolstack::reboot::Belongings;
-use pvscsi_backend::toolstack::{ToolError, Toolstack};
+use pvscsi_backend::toolstack::{Attached, ToolError, Toolstack};
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{Nodes, Xenstore};
 
 use super::io::{check_io, nexus};
 use super::machine::{DOM0, TIME_LIMIT};
-use super::tools::{attach, run};
+use super::tools::{attach, detach, run, spec};
 use super::{Dev, Machine};
 
 /// The guest goes, and its server with it.
@@ -59,6 +59,27 @@ fn a_guest_that_reboots_has_its_devices_again() {
     for unit in [0, 7] {
         check_io(back.guest().host(0), nexus(unit));
     }
+}
+
+/// Devices came and went before, so that a new choice would be another one.
+#[test]
+fn what_was_attached_with_auto_is_where_it_was() {
+    let mut machine = Machine::new();
+    for text in ["ram:1M,auto", "ram:2M,auto", "ram:3M,auto", "ram:4M,auto"] {
+        attach(&mut machine, text).unwrap();
+    }
+    detach(&mut machine, "0:0:0:0").unwrap();
+    detach(&mut machine, "2:0:0:0").unwrap();
+    let belongings = end(&mut machine).expect("it had devices");
+    let mut back = come_back(&machine);
+    assert_eq!(follow(&mut back, machine.domid, &belongings), Some(back.domid));
+    let config: Vec<_> = ["ram:2M,auto", "ram:4M,auto", "ram:5M,auto"].map(spec).into();
+    let given = run(&mut back, |tools, domid| tools.attach_all(domid, &config)).unwrap();
+    let given = given.iter().map(|given| (given.vdev.to_string(), given.attached)).collect::<Vec<_>>();
+    let (before, new) = (Attached::Before, Attached::InUse);
+    let expected = [("1:0:0:0", before), ("3:0:0:0", before), ("0:0:0:0", new)];
+    assert_eq!(given, expected.map(|(vdev, how)| (vdev.to_owned(), how)));
+    check_io(back.guest().host(0), nexus(0));
 }
 
 #[test]

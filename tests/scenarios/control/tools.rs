@@ -45,7 +45,7 @@ pub fn run_until<T: Send>(
 }
 
 pub fn attach(machine: &mut Machine, text: &str) -> Result<Attached, ToolError> {
-    run(machine, |tools, domid| tools.attach(domid, &spec(text)))
+    run(machine, |tools, domid| tools.attach(domid, &spec(text))).map(|given| given.attached)
 }
 
 pub(super) fn detach(machine: &mut Machine, vdev: &str) -> Result<(), ToolError> {

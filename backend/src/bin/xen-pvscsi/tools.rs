@@ -10,9 +10,8 @@ use clap::Args;
 use pvscsi_backend::check::Machine;
 use pvscsi_backend::toolstack::config::Config;
 use pvscsi_backend::toolstack::list::{json, table};
-use pvscsi_backend::toolstack::spec::DeviceSpec;
-use pvscsi_backend::toolstack::{Attached, Creation, ToolError, Toolstack, Xl};
-use pvscsi_backend::vdev::VDev;
+use pvscsi_backend::toolstack::{Attached, Creation, Given, ToolError, Toolstack, Xl};
+use pvscsi_backend::vdev::{VDev, Wanted};
 use pvscsi_xen::xenstore::Xenstore;
 
 /// Exit status after Ctrl-C, as shells have it.
@@ -29,7 +28,8 @@ pub struct Attach {
     /// block:/dev/PATH or ram:SIZE
     #[arg(required_unless_present = "config")]
     pdev: Option<String>,
-    /// Where the guest sees it, host:channel:target:lun, and options behind commas: feature-host, ro, shared,
+    /// Where the guest sees it, host:channel:target:lun, or auto for a vhost of its own, with the lowest host number that the
+    /// guest does not use yet, which is printed; and options behind commas: feature-host, ro, shared,
     /// allow=GROUP for commands that are refused otherwise, reservations=guests or reservations=device for who keeps them,
     /// block-size=4096 for file:, block: and ram:, backend=DOMAIN for a device of another domain
     #[arg(required_unless_present = "config")]
@@ -87,7 +87,7 @@ pub struct List {
 pub struct Check {
     /// The device, as attach takes it; without one, this host
     pdev: Option<String>,
-    /// Where the guest is to see it, and options behind commas
+    /// Where the guest is to see it, host:channel:target:lun or auto, and options behind commas
     vdev: Option<String>,
     /// The same options, as attach takes them
     options: Vec<String>,
@@ -148,8 +148,11 @@ pub fn attach(arguments: &Attach) -> ExitCode {
         if specs.is_empty() {
             say("there is no device in vscsi = [ … ] of the file\n");
         }
-        for (DeviceSpec { name, vdev, .. }, attached) in specs.iter().zip(attached) {
+        for (spec, Given { vdev, attached }) in specs.iter().zip(attached) {
+            let name = &spec.name;
             let what = match attached {
+                // Nobody knows yet where it is.
+                Attached::InUse if spec.vdev == Wanted::Auto => "",
                 Attached::InUse => continue,
                 Attached::Before => " already",
                 Attached::Waiting => "; the guest's driver has not come for it yet",

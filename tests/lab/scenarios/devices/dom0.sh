@@ -30,6 +30,16 @@ done
 check attach-zoned xen-pvscsi attach g $(behind scsi_debug 20) 0:0:4:0
 check attach-block xen-pvscsi attach g block:/dev/loop0 0:0:5:0
 xl unpause g
+
+# Two more while it runs, each in a vhost of its own; the first by a command, and then both by a configuration.
+meets $D auto 400
+check attach-auto xen-pvscsi attach g ram:16M auto
+same auto-is-printed "ram:16M is attached to domain $D as 1:0:0:0" "$(cut -d';' -f1 /tmp/check.output)"
+echo "vscsi = [ 'ram:24M,auto', 'ram:16M,auto' ]" > /tmp/auto.cfg
+check attach-auto-by-configuration xen-pvscsi attach --config /tmp/auto.cfg g
+auto_has_hosts() { [ "$(xen-pvscsi list g | awk '/ram:/ { print $7, $8, $9 }' | paste -sd ' ')" = "1:0:0:0 4 ram:16M 2:0:0:0 4 ram:24M" ]; }
+check auto-has-hosts-1-and-2 within 60 auto_has_hosts
+go $D auto
 check guest-powers-off guest_gone g 400
 ended $SERVER 20
 same server-exits-0 0 "$STATUS"

@@ -40,4 +40,15 @@ check usb-there disk 3
 same usb-tells-its-limit 120 "$(cat /sys/block/${DISK#/dev/}/queue/max_sectors_kb)"
 check usb-tells-it-in-a-page sh -c "sg_vpd --page=bl $SG | grep -q 'Maximum transfer length: 240 blocks'"
 check usb-verifies-what-is-too-large verify $DISK 508k 8m
+meet auto
+# auto_hosts: the SCSI hosts of the disks of 16 and 24 MiB.
+auto_hosts() {
+	local size
+	for size in /sys/block/sd*/size; do
+		case $(cat $size) in 32768 | 49152) readlink -f ${size%/size}/device | sed 's|.*/||; s/:.*//' ;; esac
+	done | sort -u
+}
+auto_there() { [ $(auto_hosts | wc -l) = 2 ]; }
+check auto-disks-have-two-hosts within 60 auto_there
+same auto-hosts-beside-the-first 3 "$(ls /sys/class/scsi_host | wc -l)"
 same guest-has-no-complaint "" "$(complaints)"
