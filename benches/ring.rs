@@ -1,32 +1,16 @@
 //! What the ring costs for each request, without data, devices or system calls.
 
-use std::sync::atomic::Ordering;
+mod slots;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use pvscsi_guestmem::HeapPage;
-use pvscsi_ring::vscsiif::{
-    DIRECTION_FROM_DEVICE, REQ_PROD, VSCSIIF_ACT_SCSI_CDB, VSCSIIF_SG_GRANT, WireRequest, WireSegment,
-};
-use pvscsi_ring::{Answer, BackRing, Request, SegmentList};
-use zerocopy::{FromZeros, IntoBytes};
+use pvscsi_ring::vscsiif::{VSCSIIF_SG_GRANT, WireSegment};
+use pvscsi_ring::{Request, SegmentList};
+use slots::{Ring, slot};
+use zerocopy::IntoBytes;
 
 fn main() {
     divan::main();
-}
-
-/// A READ (10) with so many entries of `seg` used.
-fn slot(count: u8, length: u16) -> WireRequest {
-    let mut slot = WireRequest::new_zeroed();
-    slot.act = VSCSIIF_ACT_SCSI_CDB;
-    slot.cmd_len = 10;
-    slot.cmnd[0] = 0x28;
-    slot.sc_data_direction = DIRECTION_FROM_DEVICE;
-    slot.nr_segments = count;
-    for (gref, segment) in (8..).zip(&mut slot.seg) {
-        *segment = WireSegment { gref, offset: 0, length };
-    }
-    slot
 }
 
 /// [`Request::parse`] with as many segments in the slot.
@@ -57,21 +41,6 @@ fn parse_list(bencher: Bencher<'_, '_>, entries: u32) {
 /// Takes so many requests, answers all of them, and shows the answers to the guest.
 #[divan::bench(args = [1, 16], sample_size = 1000)]
 fn take_push_publish(bencher: Bencher<'_, '_>, requests: u32) {
-    let page = HeapPage::new();
-    let guest = page.share();
-    let mut ring = BackRing::attach(page.share(), 0);
-    let mut tickets = Vec::with_capacity(16);
-    let mut req_prod = 0_u32;
-    bencher.counter(ItemsCount::new(requests)).bench_local(|| {
-        req_prod = req_prod.wrapping_add(requests);
-        guest.store_u32(REQ_PROD, req_prod, Ordering::Release);
-        while let Some((ticket, slot)) = ring.take().expect("an honest index") {
-            black_box(&slot);
-            tickets.push(ticket);
-        }
-        for ticket in tickets.drain(..) {
-            ring.push(ticket, &Answer::command(0, 0, &[], 0));
-        }
-        ring.publish()
-    });
+    let mut ring = Ring::new();
+    bencher.counter(ItemsCount::new(requests)).bench_local(|| ring.turn(requests));
 }

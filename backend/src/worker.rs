@@ -132,7 +132,7 @@ impl Worker {
             feature_host,
             limits,
             clock: Clock::new()?,
-            slow: Vec::new(),
+            slow: Vec::with_capacity(SLOTS),
             resets: Resets::new(control.orders_bell.clone(), log_limit.clone()),
             log_limit,
             control,

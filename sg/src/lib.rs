@@ -16,6 +16,11 @@
     )
 )]
 
+/// Counts what a test asks of it.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: assert_no_alloc::AllocDisabler = assert_no_alloc::AllocDisabler;
+
 pub mod commands;
 mod conflict;
 mod device;

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,13 +26,14 @@ const THREAD: u32 = 1 << 16;
 /// An [`EmulatedDisk`] whose medium may block: no other unit waits for it.
 pub struct FileDisk {
     disk: Arc<Mutex<EmulatedDisk>>,
-    file: Arc<File>,
     thread: Threaded,
     reset: ResetFlag,
     device_type: u8,
     owner: u32,
     waiting: VecDeque<Waiting>,
     moving: Vec<Option<Moving>>,
+    /// For transfers to come: as many as there can be.
+    idle: Vec<Lent>,
 }
 
 struct Waiting {
@@ -84,7 +84,8 @@ impl FileDisk {
             in_thread.lock().unwrap_or_else(PoisonError::into_inner).perform(command)
         })?;
         let (waiting, moving) = (VecDeque::with_capacity(QUEUE), Vec::with_capacity(QUEUE));
-        Ok(Self { disk, file, thread, reset, device_type, owner: 0, waiting, moving })
+        let idle = (0..QUEUE).map(|_| Lent::new(Arc::clone(&file))).collect();
+        Ok(Self { disk, thread, reset, device_type, owner: 0, waiting, moving, idle })
     }
 
     fn moving(&self) -> usize {
@@ -123,7 +124,8 @@ impl FileDisk {
     fn begin(&mut self, mut command: Command, transfer: Transfer, reactor: &mut Reactor) {
         let Some(buffer) = command.buffer.take() else { unreachable!("a transfer has a buffer") };
         let Ok(room) = u32::try_from(buffer.len()) else { unreachable!("a buffer of {}", buffer.len()) };
-        let lent = Lent::new(Arc::clone(&self.file), buffer);
+        let Some(mut lent) = self.idle.pop() else { unreachable!("more than {QUEUE} commands") };
+        lent.lend(buffer);
         let moving = Moving { command, lent, transfer, moved: 0, room };
         let index = self.moving.iter().position(Option::is_none).unwrap_or_else(|| {
             self.moving.push(None);
@@ -157,15 +159,23 @@ impl FileDisk {
         match moving.next(event.result) {
             Next::Continue => self.go_on(index, moving, reactor),
             Next::Answer(outcome) => {
-                let buffer = Some(moving.lent.give_back());
-                done.push(Completion { tag: moving.command.tag, outcome, buffer });
+                let Command { tag, buffer, .. } = self.end(moving);
+                done.push(Completion { tag, outcome, buffer });
             }
             Next::Repeat => {
-                let command = Command { buffer: Some(moving.lent.give_back()), ..moving.command };
+                let command = self.end(moving);
                 // Before all that came after it.
                 self.waiting.push_front(Waiting { command, for_thread: true });
             }
         }
+    }
+
+    /// The command of a transfer, with its buffer.
+    fn end(&mut self, moving: Moving) -> Command {
+        let Moving { command, mut lent, .. } = moving;
+        let buffer = Some(lent.give_back());
+        self.idle.push(lent);
+        Command { buffer, ..command }
     }
 }
 

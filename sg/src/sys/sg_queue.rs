@@ -261,22 +261,22 @@ impl SgQueue {
     pub(crate) fn on_written(&mut self, result: i32) -> Option<Finished<'static>> {
         self.writing = false;
         let taken = usize::try_from(result).map_or(0, |bytes| bytes / HEADER);
-        let mut rest = self.written.split_off(taken.min(self.written.len()));
-        self.written.clear();
-        let refused = (taken == 0 && !rest.is_empty()).then(|| {
-            let busy = self.busy.get_mut(rest.remove(0)).and_then(Option::take);
+        let mut rest = self.written.drain(taken.min(self.written.len())..);
+        let refused = if taken == 0 { rest.next() } else { None };
+        let refused = refused.map(|index| {
+            let busy = self.busy.get_mut(index).and_then(Option::take);
             let Some(Busy { tag, buffer, .. }) = busy else { unreachable!("a written slot is busy") };
             let errno = if result < 0 { result.saturating_neg() } else { libc::EIO };
             Finished { tag, buffer, result: Err(io::Error::from_raw_os_error(errno)) }
         });
-        for &index in &rest {
+        let rest = rest.inspect(|&index| {
             if let Some(Some(busy)) = self.busy.get_mut(index) {
                 busy.state = State::Queued;
             }
-        }
+        });
         // What was refused or not reached comes before what was queued meanwhile.
-        rest.append(&mut self.queued);
-        self.queued.append(&mut rest);
+        self.queued.splice(..0, rest);
+        self.written.clear();
         refused
     }
 
@@ -377,7 +377,44 @@ fn iovecs(cell: &UnsafeCell<[libc::iovec; SG_MAX_QUEUE]>, count: usize) -> IoVec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ReactorKind;
     use pvscsi_guestmem::BufferPool;
+
+    #[test]
+    fn what_the_driver_did_not_take_comes_before_what_came_meanwhile() {
+        let mut queue = SgQueue::open(Path::new("/dev/null")).unwrap();
+        let mut reactor = Reactor::new(ReactorKind::Poll).unwrap();
+        let mut put = |queue: &mut SgQueue, tags: std::ops::Range<u32>| {
+            for tag in tags {
+                let cdb = Cdb::from_bytes(&[0; 6]);
+                let (direction, timeout) = (DataDirection::None, Duration::from_secs(1));
+                assert!(queue.put(Command { tag: Tag(tag), cdb, direction, buffer: None, timeout }).is_ok());
+            }
+            queue.flush(7, &mut reactor);
+        };
+        let waiting = |queue: &SgQueue| {
+            let tag = |&index: &usize| {
+                let busy = queue.busy[index].as_ref().unwrap();
+                assert_eq!(busy.state, State::Queued);
+                busy.tag.0
+            };
+            queue.queued.iter().map(tag).collect::<Vec<_>>()
+        };
+        put(&mut queue, 0..4);
+        put(&mut queue, 4..6);
+        let one = i32::try_from(HEADER).unwrap();
+        assert!(queue.on_written(one).is_none());
+        assert_eq!(waiting(&queue), [1, 2, 3, 4, 5], "the first was taken");
+        put(&mut queue, 6..7);
+        let refused = queue.on_written(-libc::ENOMEM).unwrap();
+        assert_eq!(refused.tag, Tag(1));
+        assert_eq!(refused.result.err().unwrap().raw_os_error(), Some(libc::ENOMEM));
+        assert_eq!(waiting(&queue), [2, 3, 4, 5, 6]);
+        put(&mut queue, 0..0);
+        assert!(queue.on_written(5 * one).is_none());
+        assert_eq!(waiting(&queue), [0; 0], "all were taken");
+        assert_eq!(queue.tags().collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6].map(Tag));
+    }
 
     /// The guest chooses direction and CDB; the driver moves data by the first and the device by the second. What the two make
     /// of a contradiction is theirs, but it happens within the command's own buffer and in the guest's direction.

@@ -43,7 +43,9 @@ impl Uring {
         if !ring.params().is_feature_ext_arg() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.11"));
         }
-        Ok(Self { ring, operations: Vec::new(), free: Vec::new() })
+        // They grow only when more is under way than ever before.
+        let room = usize::try_from(ENTRIES).unwrap_or(0);
+        Ok(Self { ring, operations: Vec::with_capacity(room), free: Vec::with_capacity(room) })
     }
 
     fn under_way(&self) -> usize {
