@@ -31,6 +31,7 @@ use crate::pending::{Found, Pending, PendingTable, SLOTS};
 use crate::resets::Resets;
 use crate::v2p::V2p;
 
+mod bell;
 mod clock;
 mod tasks;
 
@@ -155,17 +156,18 @@ impl Worker {
         self.resets.abandon();
         let Self { control, ring, events, luns, reactor, .. } = self;
         // What the guest waits for first; then what may take its time. The reactor goes before the units: as long as it reads
-        // results, the driver may fill their buffers.
+        // results, the driver may fill their buffers. And before the event channel: it may have something queued for that
+        // descriptor, which must not be another one by then.
         drop(ring);
-        drop(events);
         drop(reactor);
+        drop(events);
         drop(luns);
         control.tell(News::Ended(ended));
     }
 
     fn serve(&mut self) -> Result<(), WorkerError> {
         let mut events = Vec::with_capacity(SLOTS);
-        self.reactor.watch(self.events.as_fd(), token(BELL));
+        self.listen();
         self.reactor.watch(self.control.orders_bell.as_fd(), token(ORDERS));
         self.reactor.watch(self.clock.as_fd(), token(CLOCK));
         let mut masked = false;
@@ -182,8 +184,7 @@ impl Worker {
             }
             let more = !self.done.is_empty() || (self.stop_at.is_none() && self.ring.final_check()?);
             if masked && !more {
-                self.events.unmask().map_err(|source| system("unmasking the event channel", source))?;
-                self.reactor.watch(self.events.as_fd(), token(BELL));
+                self.unmask()?;
                 masked = false;
             }
             let patience = if more { Some(Duration::ZERO) } else { self.patience() };
@@ -192,7 +193,7 @@ impl Worker {
                 .map_err(|source| system("waiting for events", source))?;
             for event in events.drain(..) {
                 match event.token.owner {
-                    BELL => masked |= self.hear_bell()?,
+                    BELL => masked |= self.hear_bell(event.result)?,
                     ORDERS => self.hear_orders(),
                     CLOCK => self.hear_clock()?,
                     _ => self.lun_event(event),
@@ -367,16 +368,6 @@ impl Worker {
             // The guest closed its end: its state in xenstore says the rest.
             tracing::debug!("notify: {error}");
         }
-    }
-
-    /// The bell rang, if it did: the port is masked from now on.
-    fn hear_bell(&mut self) -> Result<bool, WorkerError> {
-        let rang =
-            self.events.take_pending().map_err(|source| system("reading the event channel", source))?;
-        if !rang {
-            self.reactor.watch(self.events.as_fd(), token(BELL));
-        }
-        Ok(rang)
     }
 
     fn lun_event(&mut self, event: Event) {

@@ -77,16 +77,12 @@ impl EventChannel for Line {
         self.events.as_fd()
     }
 
-    fn take_pending(&mut self) -> io::Result<bool> {
-        uncounted(|| self.events.take_pending())
-    }
-
-    fn unmask(&mut self) -> io::Result<()> {
+    fn unmask(&mut self) -> io::Result<Option<[u8; 4]>> {
         uncounted(|| {
-            self.events.unmask()?;
+            let written = self.events.unmask()?;
             // The first turn is here in any case.
             self.turn();
-            Ok(())
+            Ok(written)
         })
     }
 

@@ -67,6 +67,28 @@ impl Reactor {
         self.0.watch(fd, token);
     }
 
+    /// Reads once from `fd`, as soon as something is there: at most 8 bytes, an event channel's port or an eventfd's count. The
+    /// event tells how many; what they say is not kept. `fd` must not block.
+    ///
+    /// # Panics
+    ///
+    /// As [`watch`](Self::watch).
+    pub fn read_word(&mut self, fd: BorrowedFd<'_>, token: Token) {
+        self.0.read_word(fd, token);
+    }
+
+    /// Writes `bytes` to `fd`, then reads as [`read_word`](Self::read_word) does. When they cannot be written, all of them,
+    /// nothing is read, and the event tells the result of the write: less than 4.
+    ///
+    /// Both are one operation, because a write that works is no event: it would end the wait that it is handed over with.
+    ///
+    /// # Panics
+    ///
+    /// As [`watch`](Self::watch).
+    pub fn write_and_read_word(&mut self, fd: BorrowedFd<'_>, bytes: [u8; 4], token: Token) {
+        self.0.write_and_read_word(fd, bytes, token);
+    }
+
     /// Takes back everything that `owner` asked for and was not told of: no event for it follows.
     pub fn cancel(&mut self, owner: u32) {
         self.0.cancel(owner);
@@ -89,9 +111,12 @@ impl Reactor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
     use std::time::Instant;
+
+    use nix::sys::eventfd::{EfdFlags, EventFd};
 
     const FORMS: [ReactorKind; 2] = [ReactorKind::Auto, ReactorKind::Poll];
 
@@ -164,6 +189,183 @@ mod tests {
             }
             assert_eq!(events[0].token, token(299, 0), "{kind:?}");
             drop(reactor);
+        }
+    }
+
+    /// What `reactor` tells within a while.
+    fn told(reactor: &mut Reactor, timeout: Option<Duration>) -> Vec<Event> {
+        let mut events = Vec::new();
+        reactor.wait(timeout, &mut events).unwrap();
+        events
+    }
+
+    const A_WHILE: Option<Duration> = Some(Duration::from_millis(20));
+
+    fn sockets() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    #[test]
+    fn a_word_is_read_once() {
+        for kind in FORMS {
+            let mut reactor = Reactor::new(kind).unwrap();
+            let (ours, mut theirs) = sockets();
+            reactor.read_word(ours.as_fd(), token(7, 9));
+            assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: nothing to read yet");
+            theirs.write_all(b"port").unwrap();
+            let read = Event { token: token(7, 9), result: 4 };
+            assert_eq!(told(&mut reactor, None), [read], "{kind:?}");
+            theirs.write_all(b"and the next").unwrap();
+            assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: asked once, told once");
+            reactor.read_word(ours.as_fd(), token(7, 9));
+            assert_eq!(
+                told(&mut reactor, None),
+                [Event { result: 8, ..read }],
+                "{kind:?}: what is there, as one word"
+            );
+            assert_eq!((&ours).read(&mut [0; 8]).unwrap(), 4, "{kind:?}: and no more");
+            drop(theirs);
+            reactor.read_word(ours.as_fd(), token(7, 9));
+            assert_eq!(told(&mut reactor, None), [Event { result: 0, ..read }], "{kind:?}: the end");
+        }
+    }
+
+    #[test]
+    fn an_eventfd_is_a_word() {
+        for kind in FORMS {
+            let mut reactor = Reactor::new(kind).unwrap();
+            let bell = EventFd::from_value_and_flags(3, EfdFlags::EFD_NONBLOCK).unwrap();
+            for _ in 0..1000 {
+                reactor.read_word(bell.as_fd(), token(1, 0));
+                assert_eq!(told(&mut reactor, None), [Event { token: token(1, 0), result: 8 }], "{kind:?}");
+                assert_eq!(bell.read(), Err(nix::errno::Errno::EAGAIN), "{kind:?}: it was read");
+                bell.write(1).unwrap();
+            }
+        }
+    }
+
+    /// The write is done with the wait, is no event, and does not end the wait.
+    #[test]
+    fn a_word_is_written_in_silence_and_then_one_is_read() {
+        for kind in FORMS {
+            let mut reactor = Reactor::new(kind).unwrap();
+            let (ours, mut theirs) = sockets();
+            let mut events = Vec::new();
+            for round in 0..1000_u32 {
+                reactor.write_and_read_word(ours.as_fd(), round.to_ne_bytes(), token(1, 2));
+                if round % 100 == 0 {
+                    let start = Instant::now();
+                    assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}");
+                    assert!(
+                        start.elapsed() >= Duration::from_millis(19),
+                        "{kind:?}: the write ended the wait"
+                    );
+                }
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut written = [0; 4];
+                        theirs.set_nonblocking(false).unwrap();
+                        theirs.read_exact(&mut written).unwrap();
+                        assert_eq!(written, round.to_ne_bytes(), "{kind:?}");
+                        theirs.write_all(&written).unwrap();
+                    });
+                    reactor.wait(None, &mut events).unwrap();
+                });
+                assert_eq!(events, [Event { token: token(1, 2), result: 4 }], "{kind:?}: one wait");
+                events.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_and_nothing_is_read() {
+        for kind in FORMS {
+            let mut reactor = Reactor::new(kind).unwrap();
+            // An eventfd takes 8 bytes only, and it has something to read.
+            let bell = EventFd::from_value_and_flags(1, EfdFlags::EFD_NONBLOCK).unwrap();
+            let failed = Event { token: token(1, 2), result: -libc::EINVAL };
+            for _ in 0..3 {
+                reactor.write_and_read_word(bell.as_fd(), [1; 4], token(1, 2));
+                assert_eq!(told(&mut reactor, None), [failed], "{kind:?}");
+                assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: told once");
+            }
+            // One that cannot be written at all.
+            let (reader, _writer) = std::io::pipe().unwrap();
+            reactor.write_and_read_word(reader.as_fd(), [1; 4], token(1, 2));
+            assert_eq!(told(&mut reactor, None), [Event { result: -libc::EBADF, ..failed }], "{kind:?}");
+            assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: told once");
+            assert_eq!(bell.read(), Ok(1), "{kind:?}: nobody read");
+        }
+    }
+
+    #[test]
+    fn a_write_waits_for_room() {
+        for kind in FORMS {
+            let mut reactor = Reactor::new(kind).unwrap();
+            let (ours, mut theirs) = sockets();
+            while (&ours).write(&[0; 4096]).is_ok() {}
+            reactor.write_and_read_word(ours.as_fd(), *b"last", token(1, 2));
+            assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}");
+            let mut all = Vec::new();
+            let mut got = [0; 4096];
+            while !all.ends_with(b"last") {
+                match theirs.read(&mut got) {
+                    Ok(n) => all.extend_from_slice(&got[..n]),
+                    Err(_) => assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}"),
+                }
+            }
+            theirs.write_all(b"seen").unwrap();
+            assert_eq!(told(&mut reactor, None), [Event { token: token(1, 2), result: 4 }], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_word_is_not_read() {
+        for kind in FORMS {
+            for written in [false, true] {
+                let mut reactor = Reactor::new(kind).unwrap();
+                let (ours, mut theirs) = sockets();
+                if written {
+                    reactor.write_and_read_word(ours.as_fd(), *b"port", token(1, 0));
+                } else {
+                    reactor.read_word(ours.as_fd(), token(1, 0));
+                }
+                assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}");
+                reactor.cancel(1);
+                assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}");
+                theirs.write_all(b"x").unwrap();
+                assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}");
+                assert_eq!((&ours).read(&mut [0; 8]).unwrap(), 1, "{kind:?}: it is left for others");
+            }
+        }
+    }
+
+    /// Queued or waiting, written or not: a reactor goes with its words, and with all of them told of none.
+    #[test]
+    fn a_reactor_goes_with_words_under_way() {
+        for kind in FORMS {
+            for waits in 0..3 {
+                let mut reactor = Reactor::new(kind).unwrap();
+                let pairs: Vec<_> = (0..100).map(|_| sockets()).collect();
+                for (i, (ours, _)) in pairs.iter().enumerate() {
+                    match i % 2 {
+                        0 => reactor.read_word(ours.as_fd(), token(i as u32, 0)),
+                        _ => reactor.write_and_read_word(ours.as_fd(), *b"port", token(i as u32, 0)),
+                    }
+                }
+                for _ in 0..waits {
+                    assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}");
+                }
+                drop(reactor);
+                for (i, (_, theirs)) in pairs.into_iter().enumerate() {
+                    let mut written = Vec::new();
+                    let _ = (&theirs).read_to_end(&mut written);
+                    assert_eq!(written, if i % 2 == 0 { "" } else { "port" }.as_bytes(), "{kind:?}");
+                }
+            }
         }
     }
 }

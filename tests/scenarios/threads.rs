@@ -12,11 +12,26 @@ fn named(name: &str) -> Vec<PathBuf> {
     tasks.filter_map(|task| Some(task.ok()?.path())).filter(is_named).collect()
 }
 
+fn the_only(name: &str) -> PathBuf {
+    let mut threads = named(name);
+    assert_eq!(threads.len(), 1, "threads are called {name}");
+    threads.remove(0)
+}
+
+/// The system calls by which the only thread of this name has read and written files up to now; 0 where the kernel does not count
+/// them (CONFIG_TASK_IO_ACCOUNTING). What an io_uring reads and writes is not among them.
+pub fn reads_and_writes(name: &str) -> u64 {
+    let counts = std::fs::read_to_string(the_only(name).join("io")).unwrap_or_default();
+    let calls = counts
+        .lines()
+        .filter_map(|line| line.strip_prefix("syscr: ").or_else(|| line.strip_prefix("syscw: ")));
+    calls.map(|calls| calls.parse::<u64>().unwrap()).sum()
+}
+
 /// How often the only thread of this name has gone to sleep or was pushed aside, and the ticks of processor time that it has
 /// used. Both stay as they are while it sleeps.
 pub fn activity(name: &str) -> (u64, u64) {
-    let threads = named(name);
-    let [thread] = &*threads else { panic!("{} threads are called {name}", threads.len()) };
+    let thread = the_only(name);
     let status = std::fs::read_to_string(thread.join("status")).unwrap();
     let switches = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
     let stat = std::fs::read_to_string(thread.join("stat")).unwrap();

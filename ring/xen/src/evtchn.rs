@@ -10,22 +10,17 @@ use crate::Port;
 /// A port that fired stays masked until [`unmask`](Self::unmask): the guest cannot raise more than one event for each
 /// round of ours (XSA-332). Dropping unbinds.
 pub trait EventChannel: Send {
-    /// A descriptor that is readable while an event is pending.
+    /// A descriptor, not blocking, that is readable while an event is pending. Reading 8 bytes or less, but 4 or more, takes
+    /// the event: the port is masked from then on.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
-    /// Takes the pending event, if there is one. The port is masked from then on.
+    /// Lets the port fire again, now (`None`) or when the caller has written these bytes to the descriptor; an event that came
+    /// meanwhile is delivered at once.
     ///
     /// # Errors
     ///
-    /// Whatever reading the descriptor gives, except "nothing there", which is `Ok(false)`.
-    fn take_pending(&mut self) -> io::Result<bool>;
-
-    /// Lets the port fire again; an event that came meanwhile is delivered at once.
-    ///
-    /// # Errors
-    ///
-    /// Whatever writing the descriptor gives.
-    fn unmask(&mut self) -> io::Result<()>;
+    /// When there is no way to let it.
+    fn unmask(&mut self) -> io::Result<Option<[u8; 4]>>;
 
     /// Rings the other end.
     ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::reactor::{Event, Reactor};
 use crate::sys::reactor::{Operation, What};
 
-/// Writes happen at once; reads and watches when `poll` says so.
+/// Writes happen at once if they can; reads and watches when `poll` says so.
 #[derive(Debug, Default)]
 pub(crate) struct Poller {
     waiting: Vec<Operation>,
@@ -15,15 +15,15 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    pub(crate) fn start(&mut self, operation: Operation) {
+    pub(crate) fn start(&mut self, mut operation: Operation) {
         assert!(self.waiting.len() < Reactor::CAPACITY, "more operations than a worker can have");
         assert!(
             !matches!(operation.what, What::File { .. } | What::Sync),
             "files are always ready, and may block all the same"
         );
         // A write that would block waits like a read.
-        if let What::Writev(_) = operation.what
-            && let Some(result) = attempt(&operation)
+        if is_write(operation.what)
+            && let Some(result) = attempt(&mut operation)
         {
             self.ready.extend(operation.token.map(|token| Event { token, result }));
             return;
@@ -37,7 +37,7 @@ impl Poller {
         self.polled.clear();
         self.polled.extend(self.waiting.iter().map(|operation| libc::pollfd {
             fd: operation.fd,
-            events: if matches!(operation.what, What::Writev(_)) { libc::POLLOUT } else { libc::POLLIN },
+            events: if is_write(operation.what) { libc::POLLOUT } else { libc::POLLIN },
             revents: 0,
         }));
         let timespec = timeout.map(|timeout| libc::timespec {
@@ -59,13 +59,12 @@ impl Poller {
             if polled.revents == 0 {
                 continue;
             }
-            let Some(operation) = self.waiting.get(index) else {
+            let Some(operation) = self.waiting.get_mut(index) else {
                 unreachable!("one entry for each operation")
             };
             let result = match operation.what {
                 What::Watch => Some(i32::from(polled.revents)),
-                What::Readv(_) | What::Writev(_) => attempt(operation),
-                What::File { .. } | What::Sync => unreachable!("never started"),
+                _ => attempt(operation),
             };
             if let Some(result) = result {
                 let operation = self.waiting.swap_remove(index);
@@ -81,11 +80,29 @@ impl Poller {
     }
 }
 
-/// Tries a read or write now; `None` when it would block. The result is bytes or `-errno`.
-fn attempt(operation: &Operation) -> Option<i32> {
+fn is_write(what: What) -> bool {
+    matches!(what, What::Writev(_) | What::WriteAndReadWord(_))
+}
+
+/// Tries a read or write now; `None` when it would block, or when what follows it is to wait. The result is bytes or `-errno`.
+fn attempt(operation: &mut Operation) -> Option<i32> {
     let count = |n: u32| libc::c_int::try_from(n).unwrap_or(libc::c_int::MAX);
     let moved = match operation.what {
-        What::Watch | What::File { .. } | What::Sync => unreachable!("nothing for these iovecs"),
+        What::Watch | What::File { .. } | What::Sync => unreachable!("nothing to attempt"),
+        What::ReadWord => {
+            let mut word = [0_u8; 8];
+            // SAFETY: the word lives across the call, and has this size.
+            unsafe { libc::read(operation.fd, word.as_mut_ptr().cast(), word.len()) }
+        }
+        What::WriteAndReadWord(bytes) => {
+            // SAFETY: the bytes live across the call, and are as many.
+            let moved = unsafe { libc::write(operation.fd, bytes.as_ptr().cast(), bytes.len()) };
+            if moved == 4 {
+                operation.what = What::ReadWord;
+                return None;
+            }
+            moved
+        }
         // SAFETY: the iovecs and what they point to are valid while the operation's `keep` lives (Form::transfer).
         What::Writev(iov) => unsafe { libc::writev(operation.fd, iov.first, count(iov.count)) },
         // SAFETY: as above.

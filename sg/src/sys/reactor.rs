@@ -26,6 +26,10 @@ pub(crate) struct IoVecs {
 pub(crate) enum What {
     /// Wait for the descriptor to become readable.
     Watch,
+    /// Read up to 8 bytes into memory of the reactor, as soon as there is something.
+    ReadWord,
+    /// Write these bytes; when all of them are written, go on as a `ReadWord`.
+    WriteAndReadWord([u8; 4]),
     /// Gather-write.
     Writev(IoVecs),
     /// Scatter-read, waiting until there is something.
@@ -89,7 +93,20 @@ impl Form {
     }
 
     pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>, token: Token) {
-        self.start(Operation { fd: fd.as_raw_fd(), what: What::Watch, token: Some(token), _keep: None });
+        self.start_alone(fd, What::Watch, token);
+    }
+
+    pub(crate) fn read_word(&mut self, fd: BorrowedFd<'_>, token: Token) {
+        self.start_alone(fd, What::ReadWord, token);
+    }
+
+    pub(crate) fn write_and_read_word(&mut self, fd: BorrowedFd<'_>, bytes: [u8; 4], token: Token) {
+        self.start_alone(fd, What::WriteAndReadWord(bytes), token);
+    }
+
+    /// Starts what needs no memory of others.
+    fn start_alone(&mut self, fd: BorrowedFd<'_>, what: What, token: Token) {
+        self.start(Operation { fd: fd.as_raw_fd(), what, token: Some(token), _keep: None });
     }
 
     /// Starts a read, a write or a sync.

@@ -1,10 +1,15 @@
 //! The reactor as an io_uring.
 //!
 //! Keyspace: `user_data` is an index into the table of operations; [`CANCEL`] marks completions of cancel requests. The
-//! table owns what an operation needs until its last completion, whatever becomes of the one who asked.
+//! table owns what an operation needs until its completion, whatever becomes of the one who asked.
+//!
+//! Each operation has one completion, also the pair of a write and the read after it: they are linked, and the write carries
+//! `IOSQE_CQE_SKIP_SUCCESS`. A write that works is silent; one that does not completes in place of the read
+//! (io_uring_enter(2); Linux io_uring/io_uring.h, `req_set_fail`, and io_uring/timeout.c, `io_fail_links`).
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
@@ -18,10 +23,21 @@ const ENTRIES: u32 = 128;
 
 const CANCEL: u64 = u64::MAX;
 
+/// How long a reactor that goes waits before it cancels once more.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 pub(crate) struct Uring {
     ring: IoUring,
-    operations: Vec<Option<Operation>>,
+    table: Vec<Slot>,
     free: Vec<usize>,
+}
+
+/// A place for one operation.
+#[derive(Default)]
+struct Slot {
+    operation: Option<Operation>,
+    /// What the kernel reads and writes for an operation on a word. It stays where it is when the table grows.
+    word: Box<AtomicU64>,
 }
 
 impl fmt::Debug for Uring {
@@ -33,37 +49,41 @@ impl fmt::Debug for Uring {
 impl Uring {
     /// Makes a ring for the calling thread, which must be the one that uses it.
     pub(crate) fn new() -> io::Result<Self> {
-        // Linux 6.1 has the first form, 5.19 the second, 5.11 (extended wait arguments) the third.
+        // Linux 6.1 has the first form, 5.19 the second, 5.17 (silent successes) the third.
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .build(ENTRIES)
             .or_else(|_| IoUring::builder().setup_coop_taskrun().build(ENTRIES))
             .or_else(|_| IoUring::new(ENTRIES))?;
-        if !ring.params().is_feature_ext_arg() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.11"));
+        if !ring.params().is_feature_skip_cqe_on_success() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.17"));
         }
         // They grow only when more is under way than ever before.
         let room = usize::try_from(ENTRIES).unwrap_or(0);
-        Ok(Self { ring, operations: Vec::with_capacity(room), free: Vec::with_capacity(room) })
+        Ok(Self { ring, table: Vec::with_capacity(room), free: Vec::with_capacity(room) })
     }
 
     fn under_way(&self) -> usize {
-        self.operations.len().saturating_sub(self.free.len())
+        self.table.len().saturating_sub(self.free.len())
     }
 
     pub(crate) fn start(&mut self, operation: Operation) {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.operations.push(None);
-            self.operations.len().saturating_sub(1)
+            self.table.push(Slot::default());
+            self.table.len().saturating_sub(1)
         });
         assert!(index < Reactor::CAPACITY, "more operations than a worker can have");
+        let Ok(user_data) = u64::try_from(index) else { unreachable!("bounded by CAPACITY") };
+        let Some(slot) = self.table.get_mut(index) else { unreachable!("what is free is in the table") };
+        let word = slot.word.as_ptr().cast::<u8>();
         let fd = Fd(operation.fd);
         let entry = match operation.what {
             What::Watch => {
                 let Ok(mask) = u32::try_from(libc::POLLIN) else { unreachable!("POLLIN is 1") };
                 opcode::PollAdd::new(fd, mask).build()
             }
+            What::ReadWord | What::WriteAndReadWord(_) => opcode::Read::new(fd, word, 8).build(),
             What::Writev(iov) => opcode::Writev::new(fd, iov.first, iov.count).build(),
             What::Readv(iov) => opcode::Readv::new(fd, iov.first, iov.count).build(),
             What::File { way: Way::Read, first, bytes, offset } => {
@@ -74,16 +94,23 @@ impl Uring {
             }
             What::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
         };
-        let Ok(user_data) = u64::try_from(index) else { unreachable!("bounded by CAPACITY") };
-        if let Some(slot) = self.operations.get_mut(index) {
-            *slot = Some(operation);
+        let entry = entry.user_data(user_data);
+        let what = operation.what;
+        slot.operation = Some(operation);
+        if let What::WriteAndReadWord([a, b, c, d]) = what {
+            slot.word.store(u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]), Ordering::Relaxed);
+            let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
+            let write = opcode::Write::new(fd, word.cast_const(), 4).build().flags(flags);
+            self.push(&[write.user_data(user_data), entry]);
+        } else {
+            self.push(&[entry]);
         }
-        self.push(&entry.user_data(user_data));
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what the entry points to is owned by the table of operations until its completion (or needs no memory).
-        while unsafe { self.ring.submission().push(entry) }.is_err() {
+    /// Queues these entries, in one piece: a link does not reach from one submission into the next.
+    fn push(&mut self, entries: &[squeue::Entry]) {
+        // SAFETY: what the entries point to is owned by the table of operations until their completion (or they need no memory).
+        while unsafe { self.ring.submission().push_multiple(entries) }.is_err() {
             let submitted = self.ring.submit();
             assert!(
                 submitted.is_ok() || is_interrupt(&submitted),
@@ -93,15 +120,7 @@ impl Uring {
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        let submitted = match timeout {
-            None => self.ring.submit_and_wait(1),
-            Some(timeout) => {
-                let timespec = Timespec::from(timeout);
-                let args = SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(1, &args)
-            }
-        };
-        match submitted {
+        match self.enter(timeout) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -113,13 +132,21 @@ impl Uring {
         Ok(())
     }
 
+    /// Submits what is queued, and waits for a completion.
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        let Some(timeout) = timeout else { return self.ring.submit_and_wait(1) };
+        let timespec = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timespec);
+        self.ring.submitter().submit_with_args(1, &args)
+    }
+
     fn reap(&mut self, mut tell: impl FnMut(Event)) {
         for entry in self.ring.completion() {
             if entry.user_data() == CANCEL {
                 continue;
             }
             let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
-            let Some(operation) = self.operations.get_mut(index).and_then(Option::take) else {
+            let Some(operation) = self.table.get_mut(index).and_then(|slot| slot.operation.take()) else {
                 unreachable!("a completion for no operation: {index}")
             };
             self.free.push(index);
@@ -130,8 +157,8 @@ impl Uring {
     }
 
     pub(crate) fn cancel(&mut self, owner: u32) {
-        for index in 0..self.operations.len() {
-            let Some(Some(operation)) = self.operations.get_mut(index) else { continue };
+        for index in 0..self.table.len() {
+            let Some(Slot { operation: Some(operation), .. }) = self.table.get_mut(index) else { continue };
             if operation.token.is_some_and(|token| token.owner == owner) {
                 operation.token = None;
                 self.cancel_index(index);
@@ -141,7 +168,15 @@ impl Uring {
 
     fn cancel_index(&mut self, index: usize) {
         let Ok(user_data) = u64::try_from(index) else { unreachable!("bounded by CAPACITY") };
-        self.push(&opcode::AsyncCancel::new(user_data).build().user_data(CANCEL));
+        self.push(&[opcode::AsyncCancel::new(user_data).build().user_data(CANCEL)]);
+    }
+
+    fn cancel_all(&mut self) {
+        for index in 0..self.table.len() {
+            if self.table.get(index).is_some_and(|slot| slot.operation.is_some()) {
+                self.cancel_index(index);
+            }
+        }
     }
 }
 
@@ -152,19 +187,17 @@ fn is_interrupt<T>(result: &io::Result<T>) -> bool {
 impl Drop for Uring {
     /// The kernel may still write to memory of operations under way: they are cancelled and waited for first.
     fn drop(&mut self) {
-        for index in 0..self.operations.len() {
-            if self.operations.get(index).is_some_and(Option::is_some) {
-                self.cancel_index(index);
-            }
-        }
+        self.cancel_all();
         while self.under_way() > 0 {
-            match self.ring.submit_and_wait(1) {
+            match self.enter(Some(PATIENCE)) {
                 Ok(_) => {}
+                // The read of a pair is not found while its write is under way.
+                Err(error) if error.raw_os_error() == Some(libc::ETIME) => self.cancel_all(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Leaking is safe, freeing memory under the kernel's hands is not.
                     tracing::error!("io_uring does not give {} operations back: {error}", self.under_way());
-                    std::mem::forget(std::mem::take(&mut self.operations));
+                    std::mem::forget(std::mem::take(&mut self.table));
                     return;
                 }
             }

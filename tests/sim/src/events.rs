@@ -275,6 +275,19 @@ impl SimEvents {
         let port = lock(local.ports()).insert(PortUse::Backend);
         Ok(Self { local, port, bell, channel })
     }
+
+    /// Takes the pending event, if there is one: a read of the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the read gives, except "nothing there", which is `Ok(false)`.
+    pub fn take_pending(&mut self) -> io::Result<bool> {
+        match self.bell.read() {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 impl EventChannel for SimEvents {
@@ -282,22 +295,14 @@ impl EventChannel for SimEvents {
         self.bell.as_fd()
     }
 
-    fn take_pending(&mut self) -> io::Result<bool> {
-        match self.bell.read() {
-            Ok(_) => Ok(true),
-            Err(Errno::EAGAIN) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    fn unmask(&mut self) -> io::Result<()> {
+    fn unmask(&mut self) -> io::Result<Option<[u8; 4]>> {
         let mut state = lock(&self.channel.state);
         let Some(bound) = &mut state.bound else { unreachable!("bound until the drop of this end") };
         bound.masked = false;
         if std::mem::take(&mut bound.pending) {
             bound.deliver();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// `EINVAL` when the guest has closed its end. (Linux is milder: it does not pass on what the hypervisor said.)

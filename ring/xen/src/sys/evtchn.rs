@@ -1,7 +1,7 @@
 //! `/dev/xen/evtchn`: one event channel to another domain (Linux uapi/xen/evtchn.h).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -123,21 +123,8 @@ impl EventChannel for Evtchn {
         self.device.as_fd()
     }
 
-    fn take_pending(&mut self) -> io::Result<bool> {
-        let mut port = [0; 4];
-        match self.device.read(&mut port) {
-            Ok(4) if port == self.port.0.to_ne_bytes() => Ok(true),
-            Ok(n) => Err(io::Error::other(format!(
-                "{n} bytes {port:?} from evtchn, which has port {} only",
-                self.port
-            ))),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn unmask(&mut self) -> io::Result<()> {
-        self.device.write_all(&self.port.0.to_ne_bytes())
+    fn unmask(&mut self) -> io::Result<Option<[u8; 4]>> {
+        Ok(Some(self.port.0.to_ne_bytes()))
     }
 
     fn notify(&mut self) -> io::Result<()> {
