@@ -52,12 +52,26 @@ impl SharedPage {
         unsafe { at.cast::<AtomicU8>().as_ref() }
     }
 
+    fn words(&self) -> &[AtomicU32; WORDS] {
+        // SAFETY: AtomicU32 has the layout of u32, the page is aligned to it and lives as long as `self`, and all access to it is
+        // atomic (type contract).
+        unsafe { self.base.cast::<[AtomicU32; WORDS]>().as_ref() }
+    }
+
     fn word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset < PAGE_SIZE, "no word at offset {offset}");
-        // SAFETY: the offset was checked against the page, which lives as long as `self`.
-        let at = unsafe { self.base.add(offset) };
-        // SAFETY: base and offset are multiples of 4, and all access to the page is atomic (type contract).
-        unsafe { at.cast::<AtomicU32>().as_ref() }
+        let word = self.words().get(offset / 4).filter(|_| offset.is_multiple_of(4));
+        let Some(word) = word else { unreachable!("no word at offset {offset}") };
+        word
+    }
+
+    /// The words of these bytes, and how many bytes they are; the rest is copied by bytes.
+    fn words_of(&self, offset: usize, len: usize) -> (&[AtomicU32], usize) {
+        let end = offset.checked_add(len).filter(|&end| end <= PAGE_SIZE);
+        assert!(end.is_some(), "copy of {len} bytes at {offset} leaves the page");
+        let count = if offset.is_multiple_of(4) { len / 4 } else { 0 };
+        let words = self.words().get(offset / 4..).and_then(|words| words.get(..count));
+        let Some(words) = words else { unreachable!("within the page") };
+        (words, count.saturating_mul(4))
     }
 
     /// Loads the little-endian word at `offset`.
@@ -72,34 +86,25 @@ impl SharedPage {
 
     /// Copies bytes out of the page, each byte read exactly once.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) {
-        let end = offset.checked_add(to.len()).filter(|&end| end <= PAGE_SIZE);
-        assert!(end.is_some(), "copy of {} bytes at {offset} leaves the page", to.len());
-        let (words, tail) =
-            if offset.is_multiple_of(4) { to.as_chunks_mut::<4>() } else { (&mut [][..], to) };
-        let mut at = offset;
-        for word in words {
-            *word = self.word(at).load(Ordering::Relaxed).to_ne_bytes();
-            at += 4;
+        let (words, len) = self.words_of(offset, to.len());
+        let (by_word, by_byte) = to.split_at_mut(len);
+        for (to, word) in by_word.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *to = word.load(Ordering::Relaxed).to_ne_bytes();
         }
-        for byte in tail {
-            *byte = self.byte(at).load(Ordering::Relaxed);
-            at += 1;
+        for (to, at) in by_byte.iter_mut().zip(offset.saturating_add(len)..) {
+            *to = self.byte(at).load(Ordering::Relaxed);
         }
     }
 
     /// Copies bytes into the page.
     pub fn copy_in(&self, offset: usize, from: &[u8]) {
-        let end = offset.checked_add(from.len()).filter(|&end| end <= PAGE_SIZE);
-        assert!(end.is_some(), "copy of {} bytes at {offset} leaves the page", from.len());
-        let (words, tail) = if offset.is_multiple_of(4) { from.as_chunks::<4>() } else { (&[][..], from) };
-        let mut at = offset;
-        for word in words {
-            self.word(at).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
-            at += 4;
+        let (words, len) = self.words_of(offset, from.len());
+        let (by_word, by_byte) = from.split_at(len);
+        for (from, word) in by_word.as_chunks::<4>().0.iter().zip(words) {
+            word.store(u32::from_ne_bytes(*from), Ordering::Relaxed);
         }
-        for byte in tail {
-            self.byte(at).store(*byte, Ordering::Relaxed);
-            at += 1;
+        for (from, at) in by_byte.iter().zip(offset.saturating_add(len)..) {
+            self.byte(at).store(*from, Ordering::Relaxed);
         }
     }
 
