@@ -59,9 +59,10 @@ impl Uring {
         if !ring.params().is_feature_skip_cqe_on_success() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.17"));
         }
-        // They grow only when more is under way than ever before.
-        let room = usize::try_from(ENTRIES).unwrap_or(0);
-        Ok(Self { ring, table: Vec::with_capacity(room), free: Vec::with_capacity(room) })
+        // Enough for most: it grows only when more is under way than ever before.
+        let places = usize::try_from(ENTRIES).unwrap_or(0);
+        let table = (0..places).map(|_| Slot::default()).collect();
+        Ok(Self { ring, table, free: (0..places).rev().collect() })
     }
 
     fn under_way(&self) -> usize {
