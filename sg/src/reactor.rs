@@ -104,6 +104,21 @@ impl Reactor {
         self.0.wait(timeout, events)
     }
 
+    /// Submits what was asked for, and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn hand_over(&mut self) -> io::Result<()> {
+        self.0.hand_over()
+    }
+
+    /// Whether [`wait`](Self::wait) has something to tell, found without a system call. `poll` knows only when it is asked, so it says
+    /// no, mostly.
+    pub fn has_news(&mut self) -> bool {
+        self.0.has_news()
+    }
+
     /// Operations that can be under way at once.
     pub const CAPACITY: usize = 4096;
 }
@@ -142,6 +157,26 @@ mod tests {
             reactor.wait(Some(Duration::from_millis(10)), &mut events).unwrap();
             assert!(events.is_empty(), "{kind:?}: asked once, told once");
         }
+    }
+
+    #[test]
+    fn news_is_seen_without_a_wait() {
+        let mut reactor = Reactor::new(ReactorKind::Auto).unwrap();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        reactor.watch(reader.as_fd(), token(7, 9));
+        reactor.hand_over().unwrap();
+        assert!(!reactor.has_news(), "nothing to read yet");
+        let mut events = Vec::new();
+        reactor.wait(Some(Duration::ZERO), &mut events).unwrap();
+        assert!(events.is_empty());
+        writer.write_all(b"x").unwrap();
+        let start = Instant::now();
+        while !reactor.has_news() {
+            assert!(start.elapsed() < Duration::from_secs(10), "never seen");
+        }
+        reactor.wait(Some(Duration::ZERO), &mut events).unwrap();
+        assert_eq!(events.iter().map(|event| event.token).collect::<Vec<_>>(), [token(7, 9)]);
+        assert!(!reactor.has_news(), "it was told");
     }
 
     #[test]

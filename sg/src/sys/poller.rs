@@ -74,6 +74,10 @@ impl Poller {
         Ok(())
     }
 
+    pub(crate) fn has_news(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub(crate) fn cancel(&mut self, owner: u32) {
         self.waiting.retain(|operation| operation.token.is_none_or(|token| token.owner != owner));
         self.ready.retain(|event| event.token.owner != owner);

@@ -133,6 +133,20 @@ impl Form {
         }
     }
 
+    pub(crate) fn hand_over(&mut self) -> io::Result<()> {
+        match self {
+            Self::IoUring(uring) => uring.hand_over(),
+            Self::Poll(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn has_news(&mut self) -> bool {
+        match self {
+            Self::IoUring(uring) => uring.has_news(),
+            Self::Poll(poller) => poller.has_news(),
+        }
+    }
+
     pub(crate) fn cancel(&mut self, owner: u32) {
         match self {
             Self::IoUring(uring) => uring.cancel(owner),

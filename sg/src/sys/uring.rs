@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Uring {
     ring: IoUring,
+    /// Whether the kernel says in the ring that it has completions to hand over (Linux 5.19).
+    tells: bool,
     table: Vec<Slot>,
     free: Vec<usize>,
 }
@@ -50,19 +52,21 @@ impl Uring {
     /// Makes a ring for the calling thread, which must be the one that uses it.
     pub(crate) fn new() -> io::Result<Self> {
         // Linux 6.1 has the first form, 5.19 the second, 5.17 (silent successes) the third.
-        let ring = IoUring::builder()
+        let (ring, tells) = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .build(ENTRIES)
-            .or_else(|_| IoUring::builder().setup_coop_taskrun().build(ENTRIES))
-            .or_else(|_| IoUring::new(ENTRIES))?;
+            .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(ENTRIES))
+            .map(|ring| (ring, true))
+            .or_else(|_| IoUring::new(ENTRIES).map(|ring| (ring, false)))?;
         if !ring.params().is_feature_skip_cqe_on_success() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.17"));
         }
         // Enough for most: it grows only when more is under way than ever before.
         let places = usize::try_from(ENTRIES).unwrap_or(0);
         let table = (0..places).map(|_| Slot::default()).collect();
-        Ok(Self { ring, table, free: (0..places).rev().collect() })
+        Ok(Self { ring, tells, table, free: (0..places).rev().collect() })
     }
 
     fn under_way(&self) -> usize {
@@ -121,16 +125,25 @@ impl Uring {
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        match self.enter(timeout) {
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ETIME) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The completion queue is full or memory is short: take what is there, and submit again next time.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => {}
-            Err(error) => return Err(error),
+        if timeout != Some(Duration::ZERO) || !self.is_quiet() {
+            bearable(self.enter(timeout))?;
         }
         self.reap(|event| events.push(event));
         Ok(())
+    }
+
+    /// Whether a system call would do nothing: nothing is queued, and what is finished is in the completion queue.
+    fn is_quiet(&mut self) -> bool {
+        let queue = self.ring.submission();
+        self.tells && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
+    }
+
+    pub(crate) fn hand_over(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() { Ok(()) } else { bearable(self.ring.submit()) }
+    }
+
+    pub(crate) fn has_news(&mut self) -> bool {
+        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }
 
     /// Submits what is queued, and waits for a completion.
@@ -178,6 +191,19 @@ impl Uring {
                 self.cancel_index(index);
             }
         }
+    }
+}
+
+/// What a later call makes good: it takes what is there, and submits again.
+fn bearable(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        // The time is over; the completion queue is full, or memory is short.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY | libc::EAGAIN)) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }
 
