@@ -88,6 +88,8 @@ pub struct TimeLimits {
     /// How long our state stays at 2 at least. Toolstacks wait for exactly that, and look only when they hear of a change: one that
     /// finds a 4 already goes on waiting.
     pub announced: Duration,
+    /// How long a worker looks at its ring before it goes to sleep, at most; zero: not at all.
+    pub polling: Duration,
     /// How long a frontend may take to follow a 7 or a 5 of the toolstack's. It empties its caches first, so this is longer than a
     /// slow SYNCHRONIZE CACHE.
     pub frontend: Duration,
@@ -106,6 +108,7 @@ impl Default for TimeLimits {
             grace: Duration::from_secs(10),
             overdue: Duration::from_secs(10),
             announced: Duration::from_millis(200),
+            polling: Duration::from_micros(1000),
             frontend: Duration::from_secs(60),
         }
     }

@@ -4,7 +4,7 @@
 //! in one system call, and answers all that are finished with one notify:
 //!
 //! ```text
-//! wait ─► take ─► fetch ─► submit ─► deliver ─► answer ─► look once more ─► wait
+//! wait ─► take ─► fetch ─► submit ─► deliver ─► answer ─► look on ─► wait
 //! ```
 //!
 //! Nothing in it allocates, locks or logs for a command.
@@ -33,9 +33,11 @@ use crate::v2p::V2p;
 
 mod bell;
 mod clock;
+mod polling;
 mod tasks;
 
 use clock::Clock;
+use polling::Polling;
 
 /// Reactor owner of the event channel.
 const BELL: u32 = 0;
@@ -99,6 +101,7 @@ pub struct Worker {
     feature_host: bool,
     limits: TimeLimits,
     clock: Clock,
+    polling: Polling,
     /// Units that have had a command for more than a second.
     slow: Vec<usize>,
     log_limit: LogLimit,
@@ -117,6 +120,7 @@ impl Worker {
     /// When there is no memory for the pool of buffers, or no descriptor.
     pub fn new(connection: Connection, control: WorkerEnd, reactor: Reactor) -> io::Result<Self> {
         let Connection { domid, ring, events, grants, luns, feature_host, limits, log_limit } = connection;
+        let polling = Polling::new(if reactor.tells() { limits.polling } else { Duration::ZERO });
         let mut worker = Self {
             reactor,
             ring,
@@ -133,6 +137,7 @@ impl Worker {
             feature_host,
             limits,
             clock: Clock::new()?,
+            polling,
             slow: Vec::with_capacity(SLOTS),
             resets: Resets::new(control.orders_bell.clone(), log_limit.clone()),
             log_limit,
@@ -182,7 +187,8 @@ impl Worker {
             if over {
                 return Ok(());
             }
-            let more = !self.done.is_empty() || (self.stop_at.is_none() && self.ring.final_check()?);
+            let more = !self.done.is_empty()
+                || (self.stop_at.is_none() && (self.look_on()? || self.ring.final_check()?));
             if masked && !more {
                 self.unmask()?;
                 masked = false;
@@ -368,6 +374,16 @@ impl Worker {
             // The guest closed its end: its state in xenstore says the rest.
             tracing::debug!("notify: {error}");
         }
+    }
+
+    /// Looks for what comes soon, if it mostly does.
+    fn look_on(&mut self) -> Result<bool, WorkerError> {
+        let Self { polling, ring, reactor, .. } = self;
+        if polling.is_due() {
+            reactor.hand_over().map_err(|source| system("submitting operations", source))?;
+            return polling.look(|| Ok(ring.has_request()? || reactor.has_news()));
+        }
+        Ok(false)
     }
 
     fn lun_event(&mut self, event: Event) {

@@ -106,6 +106,15 @@ impl BackRing {
         Ok(Some((Ticket { rqid: request.rqid }, request)))
     }
 
+    /// Whether a request waits. Asks the guest for nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn has_request(&mut self) -> Result<bool, RingError> {
+        Ok(self.look()? > 0)
+    }
+
     /// Asks the guest for an event with its next request, and looks once more (`RING_FINAL_CHECK_FOR_REQUESTS`):
     /// `true` means that a request came meanwhile, and perhaps no event for it will.
     ///

@@ -16,14 +16,15 @@ use pvscsi_backend::log_limit::LogLimit;
 use pvscsi_backend::worker::Connection;
 use pvscsi_guestmem::{HeapPage, SharedPage};
 use pvscsi_ring::BackRing;
-use pvscsi_ring::vscsiif::{REQ_PROD, RSP_PROD};
+use pvscsi_ring::vscsiif::{DIRECTION_NONE, REQ_PROD, RSP_PROD};
 use pvscsi_sg::{Reactor, ReactorKind};
+use pvscsi_sim::frontend::GuestBuffer;
 use pvscsi_sim::{Hypervisor, LinuxFrontend, SimEvents, Way};
 use pvscsi_xen::{DomId, EventChannel, GrantTable, Port};
 
 use crate::raw_guest::{RawGuest, nothing};
 use crate::threads::{activity, reads_and_writes};
-use crate::vhost::{KINDS, Vhost, lun, ram_disk, wait_until};
+use crate::vhost::{KINDS, Vhost, lun, ram_disk, wait_quickly, wait_until};
 
 /// An event channel with a descriptor like that of `/dev/xen/evtchn`, from which a port is read when it fires, and to which it is
 /// written to let it fire again. It looks at the ring whenever its worker uses it.
@@ -147,7 +148,7 @@ impl Device {
 }
 
 /// A vhost with a disk, and what its worker does with its event channel. `name` is its thread's.
-fn watched(kind: ReactorKind, name: &str) -> (Vhost, Arc<Seen>) {
+fn watched(kind: ReactorKind, name: &str, polling: Duration) -> (Vhost, Arc<Seen>) {
     let (xen, dom0, guest) = (Hypervisor::new(), DomId(0), DomId(1));
     let frontend = LinuxFrontend::new(&xen, guest, dom0);
     let grants = xen.grant_table(dom0, guest);
@@ -160,7 +161,7 @@ fn watched(kind: ReactorKind, name: &str) -> (Vhost, Arc<Seen>) {
         grants: Box::new(grants),
         luns: vec![(lun(0), ram_disk())],
         feature_host: false,
-        limits: TimeLimits::default(),
+        limits: TimeLimits { polling, ..TimeLimits::default() },
         log_limit: LogLimit::default(),
     };
     let worker = WorkerHandle::start(name, connection, kind, Bell::new().unwrap()).unwrap();
@@ -178,7 +179,7 @@ fn until_asleep(thread: &str) {
 #[test]
 fn the_port_is_unmasked_when_everything_is_answered() {
     for (kind, name) in KINDS.into_iter().zip(["unmask-0", "unmask-1"]) {
-        let (mut vhost, seen) = watched(kind, name);
+        let (mut vhost, seen) = watched(kind, name, Duration::ZERO);
         let mut guest = RawGuest::of(&mut vhost);
         for round in 0..5000 {
             for rqid in 0..1 + round % 16 {
@@ -207,7 +208,7 @@ fn the_port_is_unmasked_when_everything_is_answered() {
 fn a_storm_of_events_has_a_bound() {
     const STORM: u64 = 200_000;
     for (kind, name) in KINDS.into_iter().zip(["storm-0", "storm-1"]) {
-        let (mut vhost, seen) = watched(kind, name);
+        let (mut vhost, seen) = watched(kind, name, Duration::ZERO);
         let mut guest = RawGuest::of(&mut vhost);
         assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0);
         until_asleep(name);
@@ -223,4 +224,25 @@ fn a_storm_of_events_has_a_bound() {
         assert_eq!(*seen.faults.lock().unwrap(), <[String; 0]>::default(), "{kind:?}");
         assert_eq!(guest.ask(&[nothing(lun(0))])[0].rslt, 0, "{kind:?}");
     }
+}
+
+/// A guest with one command at a time finds a worker awake: neither rings for the next one. With nothing to do it sleeps.
+#[test]
+fn a_worker_that_looks_for_requests_needs_no_events() {
+    if !Reactor::new(ReactorKind::Auto).unwrap().tells() {
+        assert!(Reactor::new(ReactorKind::IoUring).is_err(), "io_uring of before Linux 5.19");
+        return;
+    }
+    let (mut vhost, seen) = watched(ReactorKind::Auto, "looks", Duration::from_millis(10));
+    let asked = |vhost: &Vhost| vhost.frontend.port_control().counts().to_backend;
+    // On a machine that is busy with other things the worker does not look for long.
+    wait_quickly("a hundred commands without an event", || {
+        let before = asked(&vhost);
+        for _ in 0..100 {
+            vhost.call(lun(0), &[0; 6], DIRECTION_NONE, GuestBuffer::default());
+        }
+        asked(&vhost) == before
+    });
+    until_asleep("looks");
+    assert_eq!(*seen.faults.lock().unwrap(), <[String; 0]>::default());
 }

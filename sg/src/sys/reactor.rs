@@ -140,6 +140,13 @@ impl Form {
         }
     }
 
+    pub(crate) fn tells(&self) -> bool {
+        match self {
+            Self::IoUring(uring) => uring.tells(),
+            Self::Poll(_) => false,
+        }
+    }
+
     pub(crate) fn has_news(&mut self) -> bool {
         match self {
             Self::IoUring(uring) => uring.has_news(),

@@ -142,6 +142,10 @@ impl Uring {
         if self.ring.submission().is_empty() { Ok(()) } else { bearable(self.ring.submit()) }
     }
 
+    pub(crate) fn tells(&self) -> bool {
+        self.tells
+    }
+
     pub(crate) fn has_news(&mut self) -> bool {
         !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }

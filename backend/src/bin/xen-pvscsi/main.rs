@@ -103,6 +103,11 @@ struct Serve {
     /// How to wait for devices and for the guest
     #[arg(long, value_enum, default_value_t = Wait::Auto)]
     wait: Wait,
+    /// How long a worker looks for the next request before it sleeps, at most; 0 for not at all
+    ///
+    /// It looks as long as requests came after lately, and not when they come later than that, or when others need the CPU.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    polling: u64,
     /// How long a command may take that comes without a limit of the guest's own
     ///
     /// CLASS is disk, optical (60 seconds each), tape, changer or other (4 hours each). Give it once for each class. The limit of
@@ -203,7 +208,8 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     let _claim = serve::claim(domid)?;
     // Before any thread is started, so that all of them leave the signals to the descriptor.
     let signals = stop_signals().map_err(|source| ServeError::System { what: "taking signals", source })?;
-    let mut limits = TimeLimits::default();
+    let mut limits =
+        TimeLimits { polling: Duration::from_micros(arguments.polling), ..TimeLimits::default() };
     arguments.timeout.iter().for_each(|limit| limits.set(*limit));
     let platform = Platform {
         limits,
