@@ -1,6 +1,6 @@
 //! From a virtual address to a logical unit.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::thread::{Builder, JoinHandle};
 
@@ -47,7 +47,7 @@ impl Lun {
 #[derive(Debug, Default)]
 pub struct V2p {
     luns: Vec<Option<Lun>>,
-    by_nexus: HashMap<Nexus, usize>,
+    by_nexus: BTreeMap<Nexus, usize>,
     /// Stands for LUN 0 of targets that have only others.
     absent: Option<usize>,
     /// Units that were given commands since the last flush.

@@ -119,6 +119,11 @@ fn measure(figure: &Figure) -> Result<f64, Box<dyn Error>> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .args(["counted", "uncounted"].map(|name| format!("--toggle-collect=instructions::{name}*")))
+        // The C library's plainest memcpy, whatever this processor could do besides.
+        .env(
+            "GLIBC_TUNABLES",
+            "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load,-SSSE3,-ERMS,-FSRM",
+        )
         .arg(std::env::current_exe()?)
         .args(["--run", figure.name])
         .output()

@@ -162,8 +162,6 @@ impl SgQueue {
         let Command { tag, cdb, direction, mut buffer, timeout } = command;
         // SAFETY: the slot is free, so no operation of the kernel covers it.
         unsafe { slot(&self.memory.cdbs, index).write(*cdb.padded()) };
-        // SAFETY: as above.
-        unsafe { slot(&self.memory.senses, index).write([0; SENSE_MAX]) };
         let header = self.header(index, &cdb, direction, buffer.as_mut(), timeout);
         // SAFETY: as above.
         unsafe { slot(&self.memory.commands, index).write(header) };
@@ -303,9 +301,10 @@ impl SgQueue {
             let Some(Busy { tag, buffer, .. }) = busy else {
                 unreachable!("a result for slot {index}, which is free")
             };
-            // SAFETY: the result of this slot was read, so its sense buffer is ours.
-            let sense = unsafe { slot(&self.memory.senses, index).read() };
-            let written = sense.get(..usize::from(header.sb_len_wr)).unwrap_or(&sense);
+            // SAFETY: the result of this slot was read, so its sense buffer is ours until the slot has another command.
+            let sense = unsafe { &*slot(&self.memory.senses, index) };
+            // What the driver has not written is of an earlier command.
+            let written = sense.get(..usize::from(header.sb_len_wr)).unwrap_or(sense);
             each(Finished { tag, buffer, result: Ok(SgResult { header, sense: written }) });
         }
         Ok(())
