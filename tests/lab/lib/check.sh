@@ -22,8 +22,8 @@ same() {
 	if [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "expected '$2', found '$3'"; fi
 }
 
-# within SECONDS COMMAND...: tries again until the command succeeds or the time is over. Starts no other program: they are
-# slow to start here.
+# within SECONDS COMMAND...: tries again, each $STEP seconds, until the command succeeds or the time is over. Starts no other program:
+# they are slow to start here.
 within() {
 	local uptime deadline
 	read -r uptime _ < /proc/uptime
@@ -32,6 +32,6 @@ within() {
 	until "$@" > /dev/null 2>&1; do
 		read -r uptime _ < /proc/uptime
 		[ "${uptime%.*}" -lt $deadline ] || return 1
-		sleep 0.2
+		sleep ${STEP:-0.2}
 	done
 }

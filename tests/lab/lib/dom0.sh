@@ -96,7 +96,7 @@ guest() {
 }
 
 # guest_config NAME [WORDS [MIB]]: writes /tmp/guests/NAME for a guest that runs guest-NAME.sh (guest.sh, if there is no such file)
-# of the scenario, with more words on its command line and this much memory, and with $VCPUS processors.
+# of the scenario, with more words on its command line and this much memory, and with $VCPUS processors and $TSC_MODE.
 guest_config() {
 	local name=$1 words=${2:-} script=guest-$1.sh word
 	[ -e "/mnt/scenario/$script" ] || script=guest.sh
@@ -121,6 +121,7 @@ guest_config() {
 		extra="console=hvc0 loglevel=1 rcupdate.rcu_cpu_stall_suppress=1 lab.script=$script $words"
 		memory=${3:-640}
 		vcpus=${VCPUS:-1}
+		tsc_mode="${TSC_MODE:-default}"
 		on_poweroff="destroy"
 		on_reboot="destroy"
 		on_crash="destroy"

@@ -47,7 +47,7 @@ pub fn run(image: &Image, programs: &[PathBuf], quick: bool) -> Outcome<()> {
 }
 
 fn measure(image: &Image, programs: &[PathBuf], quick: bool, clock: Clock) -> Outcome<Results> {
-    let variables = [if quick { "QUICK=1" } else { "QUICK=" }];
+    let variables = [if quick { "QUICK=1" } else { "QUICK=" }, "PROFILE="];
     let run =
         Run { scenario: "bench", limit: LIMIT, clock, pinned: true, variables: &variables, ..Run::default() };
     let record = scenario::boot(&run, image, programs)?;

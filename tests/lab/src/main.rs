@@ -6,10 +6,12 @@
 mod bench;
 mod headers;
 mod image;
+mod profile;
 mod program;
 mod qemu;
 mod report;
 mod scenario;
+mod symbols;
 mod tools;
 
 use std::collections::VecDeque;
@@ -78,6 +80,17 @@ enum Verb {
         #[command(flatten)]
         dist: DistArgument,
     },
+    /// Count where the machine's instructions go in one job of the benchmark, by domain and function
+    Profile {
+        /// The job, as the benchmark's table calls it
+        #[arg(long, default_value = "randread 4k qd10")]
+        job: String,
+        /// Which backend serves the guest
+        #[arg(long, value_enum, default_value_t = Backend::Ours)]
+        backend: Backend,
+        #[command(flatten)]
+        dist: DistArgument,
+    },
 }
 
 #[derive(clap::Args)]
@@ -124,6 +137,10 @@ fn work(verb: Verb) -> Outcome<bool> {
             let image = ready(dist.dist.unwrap_or_default())?;
             let programs = program::build()?;
             bench::run(&image, &programs, quick)?;
+            Ok(true)
+        }
+        Verb::Profile { job, backend, dist } => {
+            profile::run(&ready(dist.dist.unwrap_or_default())?, backend, &job)?;
             Ok(true)
         }
     }

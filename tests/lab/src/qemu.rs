@@ -55,6 +55,8 @@ pub struct Machine<'a> {
     pub devices: bool,
     /// Dom0 and the guests have a core each, and nobody schedules: steady figures.
     pub pinned: bool,
+    /// A plugin of QEMU's, with its arguments.
+    pub plugin: Option<&'a str>,
 }
 
 /// How a boot ended.
@@ -148,11 +150,13 @@ impl Machine<'_> {
         );
         // loglevel=2: only what is as bad as a crash. The stall detector misfires when this machine is busy.
         let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
+        let plugin = self.plugin.map(|plugin| ["-plugin", plugin]);
         let devices = if self.devices { self.devices()? } else { Vec::new() };
         tools::mortal("qemu-system-x86_64")
             .args(accel)
             .args(["-smp", &cpus.to_string(), "-cpu", CPU, "-m", "6G", "-nodefaults"])
             .args(no_reboot)
+            .args(plugin.iter().flatten())
             .args(["-display", "none", "-serial", "stdio", "-kernel", &image("xen"), "-append", &xen])
             .args(["-initrd", &format!("{} {dom0},{}", image("vmlinuz"), image("initrd.gz"))])
             .args(["-drive", &format!("file={},format=raw,if=virtio,snapshot=on", image("dom0.img"))])

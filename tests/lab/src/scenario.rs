@@ -152,6 +152,8 @@ pub struct Run<'a> {
     pub pinned: bool,
     /// More variables for dom0's script, as `NAME=VALUE`.
     pub variables: &'a [&'a str],
+    /// See [`Machine::plugin`].
+    pub plugin: Option<&'a str>,
 }
 
 impl Default for Run<'_> {
@@ -166,6 +168,7 @@ impl Default for Run<'_> {
             devices: false,
             pinned: false,
             variables: &[],
+            plugin: None,
         }
     }
 }
@@ -271,6 +274,7 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
         reboots: run.reboots,
         devices: run.devices,
         pinned: run.pinned,
+        plugin: run.plugin,
     };
     let end = machine.boot()?;
     // QEMU ends well even when somebody kills it, but says so.
@@ -287,9 +291,13 @@ fn collect(share: &Path, dir: PathBuf, end: End, keep: bool) -> Outcome<Record> 
     }
     let mut crashes = Vec::new();
     for entry in fs::read_dir(&dir).map_err(at(&dir))?.flatten() {
+        let name = entry.file_name();
+        // Functions are called after what they tell.
+        if name.as_encoded_bytes().starts_with(b"symbols.") {
+            continue;
+        }
         let text = fs::read(entry.path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let name = entry.file_name();
         crashes.extend(
             text.lines()
                 .filter(|line| report::is_crash(line))

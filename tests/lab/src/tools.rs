@@ -14,6 +14,8 @@ pub enum Need {
     Image,
     /// To boot it.
     Boot,
+    /// To count a machine's instructions.
+    Profile,
     /// To read C headers.
     Headers,
     /// To make the package.
@@ -30,6 +32,9 @@ const WANTED: &[(Need, &str, &str)] = &[
     (Need::Image, "mke2fs", "e2fsprogs"),
     (Need::Image, "xz", "xz-utils"),
     (Need::Image, "zstd", "zstd"),
+    (Need::Profile, "cc", "gcc"),
+    (Need::Profile, "nm", "binutils"),
+    (Need::Profile, "/usr/include/inttypes.h", "libc6-dev"),
     (Need::Package, "dpkg-shlibdeps", "dpkg-dev"),
     (Need::Package, "strip", "binutils"),
     (Need::Headers, "gcc", "gcc"),
