@@ -81,7 +81,7 @@ struct Names {
     ours: Symbols,
 }
 
-/// Profiles one job of the benchmark, prints tables in Markdown, and writes `profile.json`.
+/// Profiles one job of the benchmark, prints tables in Markdown, and writes `profile-BACKEND-JOB.json`.
 ///
 /// # Errors
 ///
@@ -138,7 +138,7 @@ pub fn run(image: &Image, backend: Backend, job: &str) -> Outcome<()> {
     };
     let costs = names.costs(&blocks(&fs::read_to_string(&counts).map_err(at(&counts))?)?);
     println!("\n{}", report(&costs, backend, job, ios, iops));
-    let file = tools::work_dir().join("profile.json");
+    let file = tools::work_dir().join(format!("profile-{backend}-{}.json", job.replace(' ', "-")));
     fs::write(&file, format!("{:#}\n", json_of(&costs, backend, job, ios, iops))).map_err(at(&file))?;
     println!("profile: figures in {}", file.display());
     Ok(())

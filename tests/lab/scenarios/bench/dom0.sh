@@ -1,5 +1,5 @@
 # Four guests in turn on one device: xen-pvscsi, the kernel's xen-scsiback, and both again. For a profile only one guest, with one job.
-# Xen trusts the TSC of a machine of today, not that of an emulated one: it would emulate it for the guest, at 40000 instructions an I/O.
+# Xen trusts the TSC of a machine of today, not that of an emulated one: it would emulate it for the guest, at 34000 instructions an I/O.
 TSC_MODE=native
 scsi_debug_up dev_size_mb=64 delay=0 max_queue=64 fake_rw=1
 echo "QUICK=$QUICK PROFILE='$PROFILE'" > $OVERLAY/facts
