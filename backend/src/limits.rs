@@ -108,7 +108,7 @@ impl Default for TimeLimits {
             grace: Duration::from_secs(10),
             overdue: Duration::from_secs(10),
             announced: Duration::from_millis(200),
-            polling: Duration::from_micros(1000),
+            polling: Duration::from_micros(200),
             frontend: Duration::from_secs(60),
         }
     }

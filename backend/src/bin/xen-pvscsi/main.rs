@@ -106,7 +106,7 @@ struct Serve {
     /// How long a worker looks for the next request before it sleeps, at most; 0 for not at all
     ///
     /// It looks as long as requests came after lately, and not when they come later than that, or when others need the CPU.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     polling: u64,
     /// How long a command may take that comes without a limit of the guest's own
     ///
