@@ -42,8 +42,11 @@ impl Polling {
 
     /// Whether to look now. Asked whenever the worker would go to sleep.
     pub(super) fn is_due(&mut self) -> bool {
-        if !self.window.is_zero() || self.longest.is_zero() {
-            return !self.longest.is_zero();
+        if self.longest.is_zero() {
+            return false;
+        }
+        if !self.window.is_zero() {
+            return true;
         }
         self.rest = self.rest.saturating_sub(1);
         self.rest == 0
