@@ -50,6 +50,8 @@ same same-bytes-as-lio "$(cat /tmp/lio.sum)" "$(sum ours)"
 go $D alike
 check guest-waits-for-more meets $D small 400
 truncate -s 80M /srv/ours.img
+# A disk looks at its size once a second.
+sleep 2
 go $D small
 check guest-powers-off guest_gone g 1000
 ended $SERVER 20
