@@ -46,6 +46,9 @@ const CLOCK: u32 = 2;
 /// Reactor owner of the first logical unit.
 const FIRST_LUN: u32 = 3;
 
+/// How long a worker that ends waits for commands that nobody waits for any more, before it waits alone.
+const LAST: Duration = Duration::from_millis(200);
+
 /// How long commands may go on after the order to stop, or to remove their unit.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -154,15 +157,23 @@ impl Worker {
         let ended = self.serve();
         self.table.abandon();
         self.resets.abandon();
-        let Self { control, ring, events, luns, reactor, .. } = self;
+        let Self { control, ring, events, luns, mut reactor, .. } = self;
         // What the guest waits for first; then what may take its time. The reactor goes before the units: as long as it reads
         // results, the driver may fill their buffers. And before the event channel: it may have something queued for that
         // descriptor, which must not be another one by then.
         drop(ring);
-        drop(reactor);
+        let hung = if reactor.settle(LAST) {
+            drop(reactor);
+            None
+        } else {
+            tracing::warn!("{}: a device keeps commands, and a thread waits for it", control.name);
+            Some(reactor)
+        };
         drop(events);
         drop(luns);
         control.tell(News::Ended(ended));
+        // Nobody else can wait for them: an io_uring belongs to its thread.
+        drop(hung);
     }
 
     fn serve(&mut self) -> Result<(), WorkerError> {
