@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use pvscsi_guestmem::BufferPool;
 use pvscsi_ring::vscsiif::{RING_SLOTS, WireRequest};
-use pvscsi_ring::{Action, Answer, BackRing, Direction, Nexus, Request, ScsiRequest, Ticket};
+use pvscsi_ring::{Action, Answer, BackRing, Nexus, Request, ScsiRequest, Ticket};
 use pvscsi_sg::{
-    Cdb, Command, Completion, DataDirection, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus,
-    Tag, Token,
+    Cdb, Command, Completion, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus, Tag, Token,
 };
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
@@ -31,10 +30,12 @@ use crate::pending::{Found, Pending, PendingTable, SLOTS};
 use crate::resets::Resets;
 use crate::v2p::V2p;
 
+mod answer;
 mod bell;
 mod clock;
 mod tasks;
 
+use answer::{data_direction, push, to_answer};
 use clock::Clock;
 
 /// Reactor owner of the event channel.
@@ -443,29 +444,4 @@ fn deadline(after: Duration) -> Instant {
 
 fn system(what: &'static str, source: io::Error) -> WorkerError {
     WorkerError::System { what, source }
-}
-
-fn data_direction(direction: Direction) -> DataDirection {
-    match direction {
-        Direction::Bidirectional => DataDirection::Bidirectional,
-        Direction::ToDevice => DataDirection::ToDevice,
-        Direction::FromDevice => DataDirection::FromDevice,
-        Direction::None => DataDirection::None,
-    }
-}
-
-fn push(ring: &mut BackRing, pending: Pending, outcome: &Outcome) {
-    let outcome = Outcome { residual: outcome.residual.min(pending.total), ..*outcome };
-    ring.push(pending.ticket, &to_answer(&outcome));
-}
-
-/// An outcome on the wire. A host byte is never alone: frontends that see 16 bits only would take it for success.
-fn to_answer(outcome: &Outcome) -> Answer<'_> {
-    let known = matches!(outcome.host.0, 0..=15 | 20);
-    let host = if known { outcome.host } else { HostStatus::ERROR };
-    assert!(
-        host == HostStatus::OK || outcome.status != SamStatus::GOOD,
-        "a host error carries a status: {outcome:?}"
-    );
-    Answer::command(outcome.status.0, host.0, outcome.sense.as_bytes(), outcome.residual)
 }
