@@ -196,6 +196,8 @@ mod tests {
                 reactor.wait(None, &mut events).unwrap();
             }
             assert_eq!(events[0].token, token(299, 0), "{kind:?}");
+            assert!(reactor.settle(Duration::ZERO), "{kind:?}: all of these can be taken back");
+            assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: and nobody hears of them");
             drop(reactor);
         }
     }
