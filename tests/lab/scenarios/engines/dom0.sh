@@ -63,7 +63,7 @@ for engine in $ENGINES; do
 	echo 0 > $DEBUG/ptype
 	# The disk takes a command and does not answer it.
 	echo 4 > $DEBUG/opts && echo 1 > $DEBUG/every_nth
-	go $D $engine-$name
+	go $D $engine-compared
 	check $engine-hangs meets $D $engine-hangs 60
 	start=$(cut -d. -f1 /proc/uptime)
 	check $engine-hung-detached xen-pvscsi detach --force g 0:0:0:0
@@ -76,6 +76,10 @@ for engine in $ENGINES; do
 	check $engine-is-left meets $D $engine-left 60
 done
 check guest-powers-off guest_gone g 60
-# Nobody has a command of the devices any more: they can go.
-check devices-go within 60 rmmod scsi_debug
+# Nobody has a command of the devices any more: they can go, which would wait for it.
+gone() { ! ls -d /sys/bus/scsi/devices/$1; }
+while read -r name driver type hctl; do
+	echo 1 > /sys/bus/scsi/devices/$hctl/delete &
+	check $name-goes within 60 gone $hctl
+done < /tmp/devices
 told g
