@@ -23,7 +23,7 @@ use pvscsi_guestmem::SharedPage;
 use pvscsi_ring::vscsiif::{DIRECTION_FROM_DEVICE, DIRECTION_TO_DEVICE};
 use pvscsi_ring::{BackRing, Nexus};
 use pvscsi_sg::{
-    Command, Completion, Directories, Event, Groups, Initiator, Job, LogicalUnit, Policed, Reactor,
+    Command, Completion, Directories, Engine, Event, Groups, Initiator, Job, LogicalUnit, Policed, Reactor,
     ReactorKind, Shared, TransferLimit,
 };
 use pvscsi_sim::frontend::{GuestBuffer, ScsiCall};
@@ -237,7 +237,7 @@ fn neither_allocates_nor_logs(kind: ReactorKind, unit: Box<dyn LogicalUnit>) {
 const KINDS: [ReactorKind; 2] = [ReactorKind::Auto, ReactorKind::Poll];
 
 fn open(name: &str, shared: Option<Shared>) -> Box<dyn LogicalUnit> {
-    name.parse::<PDev>().expect("a name").open(Options::default(), shared).expect("a disk")
+    name.parse::<PDev>().expect("a name").open(Options::default(), Engine::Auto, shared).expect("a disk")
 }
 
 /// A directory that goes with the test.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -133,6 +133,9 @@ pub struct WorkerHandle {
 /// How long the control plane waits for a worker beyond the time that the worker takes to drain.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a thread takes to go when its worker has ended.
+const LAST: Duration = Duration::from_secs(1);
+
 impl WorkerHandle {
     /// Starts a thread that serves `connection`. `news_bell` rings when it has something to say; `name` is for messages.
     ///
@@ -227,8 +230,15 @@ impl WorkerHandle {
             }
         };
         if let Some(thread) = self.thread.take() {
-            let joined = thread.join();
-            assert!(joined.is_ok(), "a worker panicked");
+            let start = Instant::now();
+            while !thread.is_finished() && start.elapsed() < LAST {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // One that waits for a device is left to that.
+            if thread.is_finished() {
+                let joined = thread.join();
+                assert!(joined.is_ok(), "a worker panicked");
+            }
         }
         ended
     }

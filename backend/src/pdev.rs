@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use pvscsi_sg::disk::{DEFAULT_MAX_TRANSFER, DiskIdentity, EmulatedDisk, FileDisk, Medium, MediumError};
 use pvscsi_sg::{
-    Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, Reserved, SgDevice, Shared, SharedError,
-    Wwn,
+    Engine, Hctl, LocateError, Locator, LogicalUnit, OpenError, ReadOnly, Reserved, SgDevice, Shared,
+    SharedError, Wwn,
 };
 
 use crate::lio::saved::{Saved, SavedError};
@@ -248,7 +248,7 @@ impl PDev {
     }
 
     /// Finds and opens the device, in the thread whose credentials the worker will have. With `shared`, its guests' reservations
-    /// are kept there.
+    /// are kept there. The engine is that of a SCSI device.
     ///
     /// # Errors
     ///
@@ -256,9 +256,10 @@ impl PDev {
     pub fn open(
         &self,
         options: Options,
+        engine: Engine,
         shared: Option<Shared>,
     ) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
-        let mut unit = self.open_found(self.find(&Host::default())?, options)?;
+        let mut unit = self.open_found(self.find(&Host::default())?, options, engine)?;
         if let Some(shared) = shared {
             unit = Box::new(Reserved::new(unit, shared)?);
         }
@@ -268,7 +269,12 @@ impl PDev {
 
     /// The bare unit. Only files and block devices can be opened for reading only: the sg driver takes commands, reads too, by
     /// write(2).
-    fn open_found(&self, found: Found, options: Options) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
+    fn open_found(
+        &self,
+        found: Found,
+        options: Options,
+        engine: Engine,
+    ) -> Result<Box<dyn LogicalUnit>, PDevOpenError> {
         let sized = |medium: Medium| match options.block_size {
             Some(size) => medium.with_block_size(size),
             None => Ok(medium),
@@ -280,7 +286,7 @@ impl PDev {
         };
         match found {
             Found::Sg(_) if options.block_size.is_some() => Err(PDevOpenError::BlockSize(self.to_string())),
-            Found::Sg(node) => Ok(Box::new(SgDevice::open(&node)?)),
+            Found::Sg(node) => Ok(Box::new(SgDevice::open(&node, engine)?)),
             Found::File(path) => {
                 let medium = sized(Medium::open_file(&path, options.read_only)?)?;
                 on_file(Self::File(path), medium)

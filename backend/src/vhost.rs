@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pvscsi_ring::BackRing;
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
-use pvscsi_sg::{Directories, ReactorKind};
+use pvscsi_sg::{Directories, Engine};
 use pvscsi_xen::xenstore::{self, Nodes, Xenstore};
 use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
 use tracing::{debug, info};
@@ -44,8 +44,8 @@ pub struct Platform {
     pub grants: Box<Opener>,
     /// Binds to a port of a guest.
     pub bind: Box<Binder>,
-    /// What workers wait with.
-    pub reactor: ReactorKind,
+    /// How commands come to SCSI devices, and what workers wait with.
+    pub engine: Engine,
     /// How long commands, and frontends, may take.
     pub limits: TimeLimits,
     /// Where guests that share a device keep their reservations.
@@ -54,7 +54,7 @@ pub struct Platform {
 
 impl std::fmt::Debug for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Platform").field("reactor", &self.reactor).finish_non_exhaustive()
+        f.debug_struct("Platform").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
 
@@ -398,9 +398,13 @@ impl Vhost {
         let scanned = self.scan(context);
         let Some(connection) = self.ready.take() else { unreachable!("a scan adds to it") };
         scanned?;
-        let worker =
-            WorkerHandle::start(&self.name, connection, context.platform.reactor, context.bell.clone())
-                .map_err(|error| no_device("start a worker", error))?;
+        let worker = WorkerHandle::start(
+            &self.name,
+            connection,
+            context.platform.engine.reactor(),
+            context.bell.clone(),
+        )
+        .map_err(|error| no_device("start a worker", error))?;
         self.worker = Some(worker);
         self.advance(context, own, XenbusState::Connected)?;
         drop_error(&mut context.store, &format!("error/{}/error", self.path))?;

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use pvscsi_guestmem::BufferPool;
 use pvscsi_ring::vscsiif::{RING_SLOTS, WireRequest};
-use pvscsi_ring::{Action, Answer, BackRing, Direction, Nexus, Request, ScsiRequest, Ticket};
+use pvscsi_ring::{Action, Answer, BackRing, Nexus, Request, ScsiRequest, Ticket};
 use pvscsi_sg::{
-    Cdb, Command, Completion, DataDirection, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus,
-    Tag, Token,
+    Cdb, Command, Completion, Event, HostStatus, LogicalUnit, Outcome, Reactor, SamStatus, Tag, Token,
 };
 use pvscsi_xen::{DomId, EventChannel, GrantTable};
 
@@ -31,11 +30,13 @@ use crate::pending::{Found, Pending, PendingTable, SLOTS};
 use crate::resets::Resets;
 use crate::v2p::V2p;
 
+mod answer;
 mod bell;
 mod clock;
 mod polling;
 mod tasks;
 
+use answer::{data_direction, push, to_answer};
 use clock::Clock;
 use polling::Polling;
 
@@ -47,6 +48,9 @@ const ORDERS: u32 = 1;
 const CLOCK: u32 = 2;
 /// Reactor owner of the first logical unit.
 const FIRST_LUN: u32 = 3;
+
+/// How long a worker that ends waits for commands that nobody waits for any more, before it waits alone.
+const LAST: Duration = Duration::from_millis(200);
 
 /// How long commands may go on after the order to stop, or to remove their unit.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -159,15 +163,23 @@ impl Worker {
         let ended = self.serve();
         self.table.abandon();
         self.resets.abandon();
-        let Self { control, ring, events, luns, reactor, .. } = self;
+        let Self { control, ring, events, luns, mut reactor, .. } = self;
         // What the guest waits for first; then what may take its time. The reactor goes before the units: as long as it reads
         // results, the driver may fill their buffers. And before the event channel: it may have something queued for that
         // descriptor, which must not be another one by then.
         drop(ring);
-        drop(reactor);
+        let hung = if reactor.settle(LAST) {
+            drop(reactor);
+            None
+        } else {
+            tracing::warn!("{}: a device keeps commands, and a thread waits for it", control.name);
+            Some(reactor)
+        };
         drop(events);
         drop(luns);
         control.tell(News::Ended(ended));
+        // Nobody else can wait for them: an io_uring belongs to its thread.
+        drop(hung);
     }
 
     fn serve(&mut self) -> Result<(), WorkerError> {
@@ -448,29 +460,4 @@ fn deadline(after: Duration) -> Instant {
 
 fn system(what: &'static str, source: io::Error) -> WorkerError {
     WorkerError::System { what, source }
-}
-
-fn data_direction(direction: Direction) -> DataDirection {
-    match direction {
-        Direction::Bidirectional => DataDirection::Bidirectional,
-        Direction::ToDevice => DataDirection::ToDevice,
-        Direction::FromDevice => DataDirection::FromDevice,
-        Direction::None => DataDirection::None,
-    }
-}
-
-fn push(ring: &mut BackRing, pending: Pending, outcome: &Outcome) {
-    let outcome = Outcome { residual: outcome.residual.min(pending.total), ..*outcome };
-    ring.push(pending.ticket, &to_answer(&outcome));
-}
-
-/// An outcome on the wire. A host byte is never alone: frontends that see 16 bits only would take it for success.
-fn to_answer(outcome: &Outcome) -> Answer<'_> {
-    let known = matches!(outcome.host.0, 0..=15 | 20);
-    let host = if known { outcome.host } else { HostStatus::ERROR };
-    assert!(
-        host == HostStatus::OK || outcome.status != SamStatus::GOOD,
-        "a host error carries a status: {outcome:?}"
-    );
-    Answer::command(outcome.status.0, host.0, outcome.sense.as_bytes(), outcome.residual)
 }

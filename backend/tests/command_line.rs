@@ -25,7 +25,7 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["serve"], 2, &["--domid", "--help"]);
     refused(&["serve", "--domid", "guest1"], 2, &["'guest1'", "--domid"]);
     refused(&["serve", "--domid", "32752"], 2, &["32752", "32751"]);
-    refused(&["serve", "--domid", "1", "--wait", "long"], 2, &["'long'", "auto"]);
+    refused(&["serve", "--domid", "1", "--engine", "diesel"], 2, &["'diesel'", "auto"]);
     refused(&["serve", "--domid", "1", "--timeout", "floppy=3"], 2, &["'floppy=3'", "disk", "tape"]);
     refused(&["serve", "--domid", "1", "--timeout", "tape=0"], 2, &["'tape=0'", "604800"]);
     refused(&["attach", "guest1", "sda", "0:0:0:0"], 2, &["pdev \"sda\""]);

@@ -34,7 +34,7 @@ impl Host {
 
     fn watch(&self) -> Child {
         let mut program = Command::new(env!("CARGO_BIN_EXE_xen-pvscsi"));
-        program.args(["watch", "--", "--wait", "poll"]).env("XENSTORED_PATH", &self.socket);
+        program.args(["watch", "--", "--engine", "sg-epoll"]).env("XENSTORED_PATH", &self.socket);
         program.env("NOTIFY_SOCKET", self.socket.with_extension("notify"));
         let watcher = program.stderr(Stdio::null()).spawn().unwrap();
         let mut said = [0; 64];
@@ -82,7 +82,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Processes that were started for the guest with what a watcher gives them. One that has ended has no arguments.
 fn servers(domid: u16) -> Vec<Pid> {
-    let wanted = format!("xen-pvscsi\0--log\0info\0serve\0--domid\0{domid}\0--wait\0poll\0");
+    let wanted = format!("xen-pvscsi\0--log\0info\0serve\0--domid\0{domid}\0--engine\0sg-epoll\0");
     let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let process = entry.file_name().to_str()?.parse().ok()?;
         let arguments = fs::read_to_string(entry.path().join("cmdline")).ok()?;

@@ -1,14 +1,20 @@
-//! A device behind `/dev/sgN` as a logical unit: every CDB goes to it as it is.
+//! A SCSI device of the host as a logical unit: every CDB goes to it as it is, through `/dev/sgN` or `/dev/bsg/H:C:T:L`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::engine::Engine;
+use crate::locate::{Hctl, Locator};
 use crate::logical_unit::{Command, Completion, Job, LogicalUnit, buffer_len};
 use crate::reactor::{Event, Reactor};
-use crate::scsi::{HostStatus, Outcome, PREVENT_ALLOW, SamStatus, Sense};
+use crate::results::{self, Said};
+use crate::scsi::{HostStatus, Outcome, PREVENT_ALLOW};
+use crate::sys::bsg::BsgResult;
+use crate::sys::bsg_queue::{BsgQueue, Done};
 use crate::sys::sg_io::{SG_INFO_DIRECT_IO, SG_INFO_DIRECT_IO_MASK, SgIoHdr};
-use crate::sys::sg_queue::{Finished, READ, SgQueue, SgResult, WRITE, allow_removal, reset_device};
+use crate::sys::sg_queue::{READ, Refused, SgQueue, SgResult, WRITE, allow_removal, reset_device};
+use crate::threaded::task_set_full;
 
 /// Why an sg node could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,112 +35,120 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The engine is to be the bsg driver, and cannot be.
+    #[error("{} cannot have the engine bsg-uring: {source}", .path.display())]
+    NoBsg {
+        /// The node.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
-
-/// `DRIVER_SENSE` in the low bits of `driver_status` (Linux's `include/scsi/sg.h`): sense data came along, nothing is wrong
-/// with the driver.
-const DRIVER_SENSE: u16 = 0x08;
 
 /// How long a reset is tried while the kernel is busy with an earlier failure.
 const RESET_RETRY: Duration = Duration::from_secs(20);
 
-/// A device behind `/dev/sgN`, driven by the sg driver's asynchronous interface.
+/// A SCSI device of the host, driven by the asynchronous interface of the sg driver or of the bsg driver.
 pub struct SgDevice {
     path: PathBuf,
-    queue: SgQueue,
+    /// Also with the bsg driver, which cannot reset a device.
+    sg: SgQueue,
+    /// `None`: commands go by the sg driver.
+    bsg: Option<BsgQueue>,
     device_type: u8,
     owner: u32,
     gone: bool,
     /// The guest has prevented the removal of the medium.
     prevents: bool,
+    told_engine: bool,
     told_indirect: bool,
     told_refused: bool,
 }
 
 impl SgDevice {
-    /// Opens the node. The thread that later drives the device must have the credentials of the one that opens it: the
-    /// driver refuses others.
+    /// Opens the node, and the device's other one if the engine may be the bsg driver. The thread that later drives the device must have
+    /// the credentials of the one that opens it: the sg driver refuses others.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says which node and what failed.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let queue = SgQueue::open(path).map_err(|source| OpenError::Open { path: path.into(), source })?;
-        let id = queue.identify().map_err(|source| OpenError::NotSg { path: path.into(), source })?;
-        Ok(Self {
+    pub fn open(path: &Path, engine: Engine) -> Result<Self, OpenError> {
+        let sg = SgQueue::open(path).map_err(|source| OpenError::Open { path: path.into(), source })?;
+        let id = sg.identify().map_err(|source| OpenError::NotSg { path: path.into(), source })?;
+        let bsg = match engine {
+            Engine::Auto => open_bsg(path).inspect_err(|error| tracing::debug!("{error}")).ok(),
+            Engine::BsgUring => Some(open_bsg(path)?),
+            Engine::SgUring | Engine::SgEpoll => None,
+        };
+        Ok(Self::new(path, sg, bsg, u8::try_from(id.scsi_type).unwrap_or(0x1f)))
+    }
+
+    fn new(path: &Path, sg: SgQueue, bsg: Option<BsgQueue>, device_type: u8) -> Self {
+        Self {
             path: path.into(),
-            queue,
-            device_type: u8::try_from(id.scsi_type).unwrap_or(0x1f),
+            sg,
+            bsg,
+            device_type,
             owner: 0,
             gone: false,
             prevents: false,
+            told_engine: false,
             told_indirect: false,
             told_refused: false,
-        })
-    }
-
-    /// The descriptor is dead: everything under way is answered, and its memory stays with the queue, for the device
-    /// may still use it.
-    fn give_up(&mut self, error: &io::Error, done: &mut Vec<Completion>) {
-        tracing::warn!("{} is gone: {error}", self.path.display());
-        self.gone = true;
-        done.extend(self.queue.tags().map(|tag| Completion {
-            tag,
-            outcome: Outcome::host_error(HostStatus::NO_CONNECT, u32::MAX),
-            buffer: None,
-        }));
-    }
-}
-
-impl LogicalUnit for SgDevice {
-    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
-        if command.cdb.opcode() == PREVENT_ALLOW {
-            self.prevents = command.cdb.prevents_removal();
         }
-        let refused = if self.gone {
-            Some((command, HostStatus::NO_CONNECT))
-        } else {
-            self.queue.put(command).err().map(|command| (command, HostStatus::OK))
+    }
+
+    /// What commands really go by; the first ones decide it.
+    fn settle_engine(&mut self, reactor: &Reactor) {
+        if std::mem::replace(&mut self.told_engine, true) {
+            return;
+        }
+        // There was an io_uring when the device was opened, and the worker got none.
+        if !reactor.is_io_uring()
+            && let Some(mut bsg) = self.bsg.take()
+        {
+            for command in bsg.take_queued() {
+                let put = self.sg.put(command);
+                assert!(put.is_ok(), "both queues have as much room");
+            }
+        }
+        let engine = match &self.bsg {
+            Some(_) => Engine::BsgUring,
+            None if reactor.is_io_uring() => Engine::SgUring,
+            None => Engine::SgEpoll,
         };
-        if let Some((Command { tag, buffer, .. }, host)) = refused {
-            let residual = buffer_len(buffer.as_ref());
-            let outcome = if host == HostStatus::OK {
-                Outcome { host, status: SamStatus::TASK_SET_FULL, sense: Sense::NONE, residual }
-            } else {
-                Outcome::host_error(host, residual)
-            };
-            done.push(Completion { tag, outcome, buffer });
-        }
+        tracing::info!("{}: its engine is {engine}", self.path.display());
     }
 
-    fn flush(&mut self, reactor: &mut Reactor) {
-        if !self.gone {
-            self.queue.flush(self.owner, reactor);
-        }
+    fn on_bsg(&mut self, event: Event, done: &mut Vec<Completion>) {
+        let Some(bsg) = &mut self.bsg else { unreachable!("it was asked before") };
+        let Some(Done { tag, buffer, bytes, result, sense }) = bsg.on_done(event) else { return };
+        let len = buffer_len(buffer.as_ref());
+        let outcome = match result {
+            Ok(BsgResult { status, driver_status, host_status, sense_len, resid }) => {
+                let sense = sense.get(..usize::from(sense_len)).unwrap_or(&sense);
+                let (host_status, driver_status) = (host_status.into(), driver_status.into());
+                results::outcome(&Said { status, host_status, driver_status, resid, bytes, sense }, len)
+            }
+            Err(error) => self.refuse(&error, len),
+        };
+        done.push(Completion { tag, outcome, buffer });
     }
 
-    fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>) {
+    fn on_sg(&mut self, event: Event, done: &mut Vec<Completion>) {
         match event.token.what {
             WRITE => {
-                if let Some(finished) = self.queue.on_written(event.result) {
-                    // Once for each device: the guest chooses the commands.
-                    if let Err(error) = &finished.result
-                        && !std::mem::replace(&mut self.told_refused, true)
-                    {
-                        tracing::warn!(
-                            "the sg driver refuses a command for {}: {error}",
-                            self.path.display()
-                        );
-                    }
-                    done.push(complete(finished).0);
+                if let Some(Refused { tag, buffer, error }) = self.sg.on_written(event.result) {
+                    let outcome = self.refuse(&error, buffer_len(buffer.as_ref()));
+                    done.push(Completion { tag, outcome, buffer });
                 }
             }
             READ => {
                 let mut indirect = false;
-                let read = self.queue.on_read(event.result, |finished| {
-                    let (completion, went_indirect) = complete(finished);
+                let read = self.sg.on_read(event.result, |tag, buffer, result| {
+                    let (outcome, went_indirect) = outcome(result, buffer_len(buffer.as_ref()));
                     indirect |= went_indirect;
-                    done.push(completion);
+                    done.push(Completion { tag, outcome, buffer });
                 });
                 if indirect && !self.told_indirect {
                     self.told_indirect = true;
@@ -149,6 +163,87 @@ impl LogicalUnit for SgDevice {
             }
             other => unreachable!("an event {other} that no one asked for"),
         }
+    }
+
+    /// The driver does not take a command. Told once for each device: the guest chooses the commands.
+    fn refuse(&mut self, error: &io::Error, len: u32) -> Outcome {
+        if !std::mem::replace(&mut self.told_refused, true) {
+            let driver = if self.bsg.is_some() { "bsg" } else { "sg" };
+            tracing::warn!("the {driver} driver refuses a command for {}: {error}", self.path.display());
+        }
+        results::refusal(error, len)
+    }
+
+    /// The descriptor is dead: everything under way is answered, and its memory stays with the queue, for the device
+    /// may still use it.
+    fn give_up(&mut self, error: &io::Error, done: &mut Vec<Completion>) {
+        tracing::warn!("{} is gone: {error}", self.path.display());
+        self.gone = true;
+        done.extend(self.sg.tags().map(|tag| Completion {
+            tag,
+            outcome: Outcome::host_error(HostStatus::NO_CONNECT, u32::MAX),
+            buffer: None,
+        }));
+    }
+}
+
+/// The queue of the device's bsg node. The address is looked up again when that is open: where it is still the one of our sg node, which
+/// we hold, the node is of the same device.
+fn open_bsg(path: &Path) -> Result<BsgQueue, OpenError> {
+    let no_bsg = |source| OpenError::NoBsg { path: path.into(), source };
+    let address = || Locator::default().address_of(path).map_err(|error| no_bsg(io::Error::other(error)));
+    let found = address()?;
+    let bsg = BsgQueue::open(&bsg_node(Path::new("/dev"), found)).map_err(no_bsg)?;
+    if address()? == found { Ok(bsg) } else { Err(no_bsg(io::ErrorKind::NotFound.into())) }
+}
+
+/// The bsg node of a device, as Linux names it.
+fn bsg_node(dev: &Path, hctl: Hctl) -> PathBuf {
+    dev.join("bsg").join(hctl.to_string())
+}
+
+/// Whether the bsg driver has this device, below this `/dev`, and takes commands for it by io_uring.
+///
+/// # Errors
+///
+/// Why not.
+pub fn check_bsg(dev: &Path, hctl: Hctl) -> io::Result<()> {
+    BsgQueue::open(&bsg_node(dev, hctl)).map(drop)
+}
+
+impl LogicalUnit for SgDevice {
+    fn submit(&mut self, command: Command, done: &mut Vec<Completion>) {
+        if command.cdb.opcode() == PREVENT_ALLOW {
+            self.prevents = command.cdb.prevents_removal();
+        }
+        if self.gone {
+            let Command { tag, buffer, .. } = command;
+            let outcome = Outcome::host_error(HostStatus::NO_CONNECT, buffer_len(buffer.as_ref()));
+            done.push(Completion { tag, outcome, buffer });
+            return;
+        }
+        let put = match &mut self.bsg {
+            Some(bsg) => bsg.put(command),
+            None => self.sg.put(command),
+        };
+        done.extend(put.err().map(task_set_full));
+    }
+
+    fn flush(&mut self, reactor: &mut Reactor) {
+        self.settle_engine(reactor);
+        match &mut self.bsg {
+            Some(bsg) => bsg.flush(self.owner, reactor),
+            None if self.gone => {}
+            None => self.sg.flush(self.owner, reactor),
+        }
+    }
+
+    fn on_event(&mut self, event: Event, reactor: &mut Reactor, done: &mut Vec<Completion>) {
+        if self.bsg.is_some() {
+            self.on_bsg(event, done)
+        } else {
+            self.on_sg(event, done)
+        }
         self.flush(reactor);
     }
 
@@ -157,7 +252,7 @@ impl LogicalUnit for SgDevice {
     }
 
     fn resetter(&self) -> Option<Job> {
-        let device = self.queue.clone_device();
+        let device = self.sg.clone_device();
         Some(Box::new(move || {
             let device = device?;
             let start = Instant::now();
@@ -176,7 +271,7 @@ impl LogicalUnit for SgDevice {
     }
 
     fn unlocker(&self) -> Option<Job> {
-        let device = self.prevents.then(|| self.queue.clone_device())?;
+        let device = self.prevents.then(|| self.sg.clone_device())?;
         Some(Box::new(move || allow_removal(&device?)))
     }
 
@@ -185,52 +280,14 @@ impl LogicalUnit for SgDevice {
     }
 }
 
-/// The completion, and whether its data was copied by the driver.
-fn complete(finished: Finished<'_>) -> (Completion, bool) {
-    let Finished { tag, buffer, result } = finished;
-    let len = buffer_len(buffer.as_ref());
-    let (outcome, indirect) = match &result {
-        Ok(result) => {
-            let direct = result.header.info & SG_INFO_DIRECT_IO_MASK == SG_INFO_DIRECT_IO;
-            // Small and odd transfers are always copied; a block is not.
-            let block = result.header.dxfer_len >= 4096 && result.header.dxfer_len.is_multiple_of(512);
-            (outcome(result, len), block && !direct)
-        }
-        Err(error) => (refusal(error, len), false),
-    };
-    (Completion { tag, outcome, buffer }, indirect)
-}
-
-/// From the driver's result to an outcome.
-fn outcome(result: &SgResult<'_>, len: u32) -> Outcome {
-    let SgIoHdr { host_status, driver_status, status, resid, dxfer_len, .. } = result.header;
-    let sense = Sense::from_device(result.sense);
-    if host_status != 0 {
-        let host = HostStatus(u8::try_from(host_status).unwrap_or(HostStatus::ERROR.0));
-        let failed = Outcome::host_error(host, len);
-        // The device's own words, where it had some, are better than ours.
-        return if status == 0 { failed } else { Outcome { status: SamStatus(status), sense, ..failed } };
-    }
-    if status == 0 && driver_status & 0xf & !DRIVER_SENSE != 0 {
-        return Outcome::host_error(HostStatus::ERROR, len);
-    }
-    // What the driver had no data for at all was not transferred either.
-    let untouched = len.saturating_sub(dxfer_len);
-    let residual = u32::try_from(resid).unwrap_or(0).saturating_add(untouched).min(len);
-    Outcome { host: HostStatus::OK, status: SamStatus(status), sense, residual }
-}
-
-/// From an errno of the driver, which did not take the command, to an outcome.
-fn refusal(error: &io::Error, len: u32) -> Outcome {
-    match error.raw_os_error() {
-        Some(libc::ENODEV | libc::ENXIO) => Outcome::host_error(HostStatus::NO_CONNECT, len),
-        // Larger than the host adapter takes, or a CDB that it cannot pass: INVALID FIELD IN CDB.
-        Some(libc::EINVAL | libc::EMSGSIZE) => Outcome::check_condition(Sense::INVALID_FIELD_IN_CDB, len),
-        Some(libc::ENOMEM | libc::EBUSY | libc::EDOM) => {
-            Outcome { host: HostStatus::OK, status: SamStatus::BUSY, sense: Sense::NONE, residual: len }
-        }
-        _ => Outcome::host_error(HostStatus::ERROR, len),
-    }
+/// The outcome of a command that the sg driver took, and whether its data was copied by the driver.
+fn outcome(SgResult { header, sense }: SgResult<'_>, len: u32) -> (Outcome, bool) {
+    let SgIoHdr { host_status, driver_status, status, resid, dxfer_len: bytes, info, .. } = header;
+    let direct = info & SG_INFO_DIRECT_IO_MASK == SG_INFO_DIRECT_IO;
+    // Small and odd transfers are always copied; a block is not.
+    let block = bytes >= 4096 && bytes.is_multiple_of(512);
+    let said = Said { status, host_status, driver_status, resid, bytes, sense };
+    (results::outcome(&said, len), block && !direct)
 }
 
 #[cfg(test)]
@@ -239,25 +296,23 @@ mod tests {
     use pvscsi_guestmem::BufferPool;
 
     use super::*;
-    use crate::sys::sg_queue::empty_header;
     use crate::{Cdb, DataDirection, ReactorKind, Tag};
 
-    /// A FIFO gives back the headers that are written to it: each is a result without a failure.
+    /// A FIFO gives back the headers that are written to it: each is a result without a failure. So is what /dev/null says to
+    /// commands by io_uring (Linux 6.2), and where the reactor is no io_uring they go to the FIFO all the same.
     #[test]
     fn the_way_of_a_command_through_the_driver_allocates_nothing() {
         let path = std::env::temp_dir().join(format!("pvscsi-fifo-{}", std::process::id()));
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for kind in [ReactorKind::Auto, ReactorKind::Poll] {
-            let mut device = SgDevice {
-                path: path.clone(),
-                queue: SgQueue::open(&path).unwrap(),
-                device_type: 0,
-                owner: 7,
-                gone: false,
-                prevents: false,
-                told_indirect: false,
-                told_refused: false,
-            };
+        for (kind, by_bsg) in [
+            (ReactorKind::Auto, false),
+            (ReactorKind::Poll, false),
+            (ReactorKind::Auto, true),
+            (ReactorKind::Poll, true),
+        ] {
+            let bsg = if by_bsg { BsgQueue::on_null() } else { None };
+            let mut device = SgDevice::new(&path, SgQueue::open(&path).unwrap(), bsg, 0);
+            device.attach(7);
             let mut reactor = Reactor::new(kind).unwrap();
             let mut pool = BufferPool::new(16).unwrap();
             let (mut done, mut events) = (Vec::with_capacity(16), Vec::with_capacity(16));
@@ -288,72 +343,16 @@ mod tests {
                 rounds(1000);
                 violation_count() - before
             });
-            assert_eq!(counted, 0, "{kind:?}");
+            assert_eq!(counted, 0, "{kind:?}, {by_bsg}");
         }
         std::fs::remove_file(path).unwrap();
     }
 
-    fn header(change: impl FnOnce(&mut SgIoHdr)) -> SgIoHdr {
-        let mut header = empty_header();
-        header.dxfer_len = 512;
-        change(&mut header);
-        header
-    }
-
-    fn of(change: impl FnOnce(&mut SgIoHdr), sense: &[u8]) -> Outcome {
-        outcome(&SgResult { header: header(change), sense }, 512)
-    }
-
-    #[test]
-    fn results_of_the_driver_become_outcomes() {
-        assert_eq!(of(|_| {}, &[]), Outcome::good(0));
-        assert_eq!(of(|h| h.resid = 100, &[]), Outcome::good(100));
-        assert_eq!(of(|h| h.resid = -4, &[]), Outcome::good(0), "an overrun is no residual");
-        assert_eq!(of(|h| h.resid = 100_000, &[]), Outcome::good(512), "never more than the buffer");
-        assert_eq!(of(|h| h.dxfer_len = 0, &[]), Outcome::good(512), "no transfer at all");
-        let sense = [0x70, 0, 3, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0];
-        let medium_error = of(
-            |h| {
-                h.status = 2;
-                h.driver_status = 8;
-                h.resid = 12;
-            },
-            &sense,
-        );
-        assert_eq!(medium_error.status, SamStatus::CHECK_CONDITION);
-        assert_eq!(medium_error.sense.key_asc_ascq(), Some((3, 0x11, 0)));
-        assert_eq!(medium_error.residual, 12, "data, residual and sense all arrive");
-        for status in [0x08, 0x18, 0x28, 0x40] {
-            assert_eq!(of(|h| h.status = status, &[]).status, SamStatus(status));
-        }
-    }
-
-    #[test]
-    fn a_host_failure_is_never_good_in_16_bits() {
-        for host_status in [1, 2, 3, 5, 7, 14, 20, 300] {
-            let failed = of(|h| h.host_status = host_status, &[]);
-            assert_ne!(failed.host, HostStatus::OK, "host status {host_status}");
-            assert_ne!(failed.status, SamStatus::GOOD);
-            assert_eq!(failed.residual, 512);
-        }
-        let driver = of(|h| h.driver_status = 6, &[]);
-        assert_eq!(driver.host, HostStatus::ERROR);
-    }
-
-    #[test]
-    fn refusals_of_the_driver_become_outcomes() {
-        let refused = |errno| refusal(&io::Error::from_raw_os_error(errno), 512);
-        assert_eq!(refused(libc::ENODEV).host, HostStatus::NO_CONNECT);
-        assert_eq!(refused(libc::EINVAL).sense.key_asc_ascq(), Some((5, 0x24, 0)));
-        assert_eq!(refused(libc::ENOMEM).status, SamStatus::BUSY);
-        assert_eq!(refused(libc::EPERM).host, HostStatus::ERROR);
-    }
-
     #[test]
     fn what_is_no_sg_node_is_refused_by_name() {
-        let missing = SgDevice::open(Path::new("/dev/no-such-sg")).err().unwrap();
+        let missing = SgDevice::open(Path::new("/dev/no-such-sg"), Engine::Auto).err().unwrap();
         assert!(missing.to_string().starts_with("cannot open /dev/no-such-sg:"), "{missing}");
-        let null = SgDevice::open(Path::new("/dev/null")).err().unwrap();
+        let null = SgDevice::open(Path::new("/dev/null"), Engine::Auto).err().unwrap();
         assert!(null.to_string().starts_with("/dev/null is not a SCSI generic device"), "{null}");
     }
 }

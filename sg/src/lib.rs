@@ -1,7 +1,7 @@
 //! SCSI commands on host devices and on emulated disks.
 //!
 //! Nothing here knows Xen: a [`LogicalUnit`] takes a [`Command`] with its memory, and a [`Completion`] brings the
-//! outcome and the memory back. [`SgDevice`] passes commands to a device behind `/dev/sgN`; [`disk::EmulatedDisk`] answers
+//! outcome and the memory back. [`SgDevice`] passes commands to a SCSI device of the host; [`disk::EmulatedDisk`] answers
 //! them from memory, and [`disk::FileDisk`] from a file; [`ReadOnly`] lets nothing be written through either, and [`Policed`] nothing that harms others. All of them work on one [`Reactor`] per
 //! worker.
 #![cfg_attr(
@@ -25,6 +25,7 @@ pub mod commands;
 mod conflict;
 mod device;
 pub mod disk;
+mod engine;
 mod filtered;
 mod locate;
 mod logical_unit;
@@ -33,6 +34,7 @@ mod reactor;
 mod read_only;
 mod reservations;
 mod reserved;
+mod results;
 pub mod scsi;
 mod shared;
 pub mod sys;
@@ -42,7 +44,8 @@ mod vpd;
 mod wwn;
 
 pub use commands::{CommandSet, Group, Groups};
-pub use device::{OpenError, SgDevice};
+pub use device::{OpenError, SgDevice, check_bsg};
+pub use engine::Engine;
 pub use filtered::{Filter, Filtered, Verdict};
 pub use locate::{Hctl, LocateError, Locator, NotHctl};
 pub use logical_unit::{Command, Completion, Job, LogicalUnit, Tag, buffer_len, deliver};

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sys;
 
@@ -25,6 +25,8 @@ pub struct Event {
     pub token: Token,
     /// Bytes moved or poll events; a negative value is `-errno`.
     pub result: i32,
+    /// What a driver says besides of a command that it has carried out; 0 of all else.
+    pub detail: u64,
 }
 
 /// Which form a [`Reactor`] takes.
@@ -124,6 +126,13 @@ impl Reactor {
         self.0.has_news()
     }
 
+    /// Takes back all that is under way, and tells of nothing any more. Commands that a driver has cannot be taken back: they
+    /// are waited for as long as `patience` lasts. `false`: some are left, and dropping the reactor waits for them.
+    pub fn settle(&mut self, patience: Duration) -> bool {
+        let now = Instant::now();
+        self.0.settle(now.checked_add(patience).unwrap_or(now))
+    }
+
     /// Operations that can be under way at once.
     pub const CAPACITY: usize = 4096;
 }
@@ -134,7 +143,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
-    use std::time::Instant;
 
     use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -232,6 +240,8 @@ mod tests {
                 reactor.wait(None, &mut events).unwrap();
             }
             assert_eq!(events[0].token, token(299, 0), "{kind:?}");
+            assert!(reactor.settle(Duration::ZERO), "{kind:?}: all of these can be taken back");
+            assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: and nobody hears of them");
             drop(reactor);
         }
     }
@@ -260,7 +270,7 @@ mod tests {
             reactor.read_word(ours.as_fd(), token(7, 9));
             assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: nothing to read yet");
             theirs.write_all(b"port").unwrap();
-            let read = Event { token: token(7, 9), result: 4 };
+            let read = Event { token: token(7, 9), result: 4, detail: 0 };
             assert_eq!(told(&mut reactor, None), [read], "{kind:?}");
             theirs.write_all(b"and the next").unwrap();
             assert_eq!(told(&mut reactor, A_WHILE), [], "{kind:?}: asked once, told once");
@@ -284,7 +294,11 @@ mod tests {
             let bell = EventFd::from_value_and_flags(3, EfdFlags::EFD_NONBLOCK).unwrap();
             for _ in 0..1000 {
                 reactor.read_word(bell.as_fd(), token(1, 0));
-                assert_eq!(told(&mut reactor, None), [Event { token: token(1, 0), result: 8 }], "{kind:?}");
+                assert_eq!(
+                    told(&mut reactor, None),
+                    [Event { token: token(1, 0), result: 8, detail: 0 }],
+                    "{kind:?}"
+                );
                 assert_eq!(bell.read(), Err(nix::errno::Errno::EAGAIN), "{kind:?}: it was read");
                 bell.write(1).unwrap();
             }
@@ -318,7 +332,11 @@ mod tests {
                     });
                     reactor.wait(None, &mut events).unwrap();
                 });
-                assert_eq!(events, [Event { token: token(1, 2), result: 4 }], "{kind:?}: one wait");
+                assert_eq!(
+                    events,
+                    [Event { token: token(1, 2), result: 4, detail: 0 }],
+                    "{kind:?}: one wait"
+                );
                 events.clear();
             }
         }
@@ -330,7 +348,7 @@ mod tests {
             let mut reactor = Reactor::new(kind).unwrap();
             // An eventfd takes 8 bytes only, and it has something to read.
             let bell = EventFd::from_value_and_flags(1, EfdFlags::EFD_NONBLOCK).unwrap();
-            let failed = Event { token: token(1, 2), result: -libc::EINVAL };
+            let failed = Event { token: token(1, 2), result: -libc::EINVAL, detail: 0 };
             for _ in 0..3 {
                 reactor.write_and_read_word(bell.as_fd(), [1; 4], token(1, 2));
                 assert_eq!(told(&mut reactor, None), [failed], "{kind:?}");
@@ -362,7 +380,11 @@ mod tests {
                 }
             }
             theirs.write_all(b"seen").unwrap();
-            assert_eq!(told(&mut reactor, None), [Event { token: token(1, 2), result: 4 }], "{kind:?}");
+            assert_eq!(
+                told(&mut reactor, None),
+                [Event { token: token(1, 2), result: 4, detail: 0 }],
+                "{kind:?}"
+            );
         }
     }
 

@@ -289,7 +289,10 @@ fn a_disk_on_a_file_keeps_what_is_written_to_it() {
         let disk: PDev = format!("file:{}", path.display()).parse().unwrap();
         let mut vhost = Vhost::start(
             kind,
-            vec![(lun(0), disk.open(Options::default(), None).unwrap()), (lun(1), ram_disk())],
+            vec![
+                (lun(0), disk.open(Options::default(), pvscsi_sg::Engine::Auto, None).unwrap()),
+                (lun(1), ram_disk()),
+            ],
         );
         let memory = GuestBuffer::contiguous(3, 65536);
         vhost.write(lun(0), 8, &pattern(1, 65536), &memory);

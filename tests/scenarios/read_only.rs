@@ -205,12 +205,13 @@ fn read_and_try_to_write(vhost: &mut Vhost, content: &[u8]) {
 fn emulated_disks_are_read_and_not_written() {
     let read_only = Options { read_only: true, ..Options::default() };
     for kind in KINDS {
-        let ram = "ram:1M".parse::<PDev>().unwrap().open(read_only, None).unwrap();
+        let ram = "ram:1M".parse::<PDev>().unwrap().open(read_only, pvscsi_sg::Engine::Auto, None).unwrap();
         read_and_try_to_write(&mut Vhost::start(kind, vec![(lun(0), ram)]), &[0; 4096]);
         let file = TestFile::new(&format!("{kind:?}"));
         let disk: PDev = format!("file:{}", file.0.display()).parse().unwrap();
         let content = &pattern(7, 1 << 20)[4096..8192];
-        let mut vhost = Vhost::start(kind, vec![(lun(0), disk.open(read_only, None).unwrap())]);
+        let mut vhost =
+            Vhost::start(kind, vec![(lun(0), disk.open(read_only, pvscsi_sg::Engine::Auto, None).unwrap())]);
         read_and_try_to_write(&mut vhost, content);
         vhost.end(0).unwrap();
         // The same in front of a disk that could be written, whose commands finish in a thread of its own.
@@ -230,7 +231,7 @@ fn a_writable_unit_has_no_protection() {
     vhost.write(lun(0), 8, &pattern(1, 4096), &GuestBuffer::contiguous(0, 4096));
     assert_eq!(data_in(&mut vhost, &MODE_SENSE_6, 192).data.to_vec()[2], 0x10);
     let options = Options { shared: true, ..Options::default() };
-    let shared = "ram:1M".parse::<PDev>().unwrap().open(options, None).unwrap();
+    let shared = "ram:1M".parse::<PDev>().unwrap().open(options, pvscsi_sg::Engine::Auto, None).unwrap();
     let mut vhost = Vhost::start(KINDS[0], vec![(lun(0), shared)]);
     vhost.write(lun(0), 8, &pattern(1, 4096), &GuestBuffer::contiguous(0, 4096));
     assert_eq!(data_in(&mut vhost, &MODE_SENSE_10, 192).data.to_vec()[3], 0x10);

@@ -4,7 +4,7 @@ use nix::sys::stat::{major, minor};
 use pvscsi_guestmem::PAGE_SIZE;
 use pvscsi_ring::Nexus;
 use pvscsi_ring::vscsiif::MAX_SEGMENTS;
-use pvscsi_sg::{Hctl, Locator};
+use pvscsi_sg::{Engine, Hctl, Locator, check_bsg};
 use serde_json::json;
 
 use super::{Fact, Machine, names};
@@ -54,7 +54,7 @@ fn of_pdev(machine: &mut Machine, name: &str, pdev: &PDev, options: Options) -> 
         (Some(Identity::Block { device, .. }), _) => block_device(machine, name, device, options),
         (_, pdev) => file(pdev, name, block),
     };
-    facts.push(match pdev.open(options, None) {
+    facts.push(match pdev.open(options, Engine::Auto, None) {
         Ok(_) => Fact::ok("open", "this process may open it"),
         Err(error) => Fact::problem("open", error.to_string()),
     });
@@ -127,7 +127,7 @@ pub(super) fn scsi(machine: &Machine, name: &str, hctl: Hctl) -> Vec<Fact> {
         let bytes = number("size").unwrap_or(0_u64).saturating_mul(512);
         facts.push(size(bytes, number("queue/logical_block_size").unwrap_or(512)));
     }
-    facts.push(engine(machine));
+    facts.push(engine(machine, hctl));
     facts.push(limits(host, hctl));
     facts
 }
@@ -141,12 +141,17 @@ fn size(bytes: u64, block: u64) -> Fact {
     Fact::ok("size", text).value(json!({ "bytes": bytes, "block": block }))
 }
 
-fn engine(machine: &Machine) -> Fact {
+/// What `serve --engine auto` takes.
+fn engine(machine: &Machine, hctl: Hctl) -> Fact {
+    let fact = |text, engine: Engine| Fact::ok("engine", text).value(engine.to_string());
     match &machine.io_uring {
-        Ok(()) => Fact::ok("engine", "the sg driver, by io_uring").value("sg-uring"),
+        Ok(()) if check_bsg(&machine.host.path("dev"), hctl).is_ok() => {
+            fact("the bsg driver, by io_uring", Engine::BsgUring)
+        }
+        Ok(()) => fact("the sg driver, by io_uring", Engine::SgUring),
         Err(error) => Fact::note("engine", format!("the sg driver, by poll: no io_uring here ({error})"))
             .remedy("xen-pvscsi check says what helps")
-            .value("sg-poll"),
+            .value(Engine::SgEpoll.to_string()),
     }
 }
 

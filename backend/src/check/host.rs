@@ -139,7 +139,7 @@ fn io_uring(machine: &Machine) -> Fact {
         Fact::note(TOPIC, format!("it does not work ({error}); poll takes its place, and more of the CPU"));
     let remedy = match disabled {
         Some(_) => "sysctl kernel.io_uring_disabled=0",
-        None => "Linux 5.17 or newer with CONFIG_IO_URING, and no seccomp filter against it",
+        None => "Linux 5.19 or newer with CONFIG_IO_URING, and no seccomp filter against it",
     };
     fact.remedy(remedy).value(false)
 }

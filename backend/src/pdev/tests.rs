@@ -110,10 +110,14 @@ fn what_is_no_device_is_refused_with_the_remedy() {
 
 #[test]
 fn a_name_gives_the_same_disk_each_time() {
-    let open = || PDev::Ram(1 << 20).open(Options::default(), None).unwrap();
+    let open = || PDev::Ram(1 << 20).open(Options::default(), Engine::Auto, None).unwrap();
     assert_eq!(open().device_type(), 0);
-    assert!(PDev::File("/no/such/file".into()).open(Options::default(), None).is_err());
-    let error = PDev::Block("/dev/null".into()).open(Options::default(), None).err().unwrap().to_string();
+    assert!(PDev::File("/no/such/file".into()).open(Options::default(), Engine::Auto, None).is_err());
+    let error = PDev::Block("/dev/null".into())
+        .open(Options::default(), Engine::Auto, None)
+        .err()
+        .unwrap()
+        .to_string();
     assert_eq!(error, "/dev/null is not a block device; a disk on a file is written file:/dev/null");
 }
 
@@ -121,26 +125,31 @@ fn a_name_gives_the_same_disk_each_time() {
 fn emulated_disks_have_blocks_of_two_sizes() {
     let of = |size| Options { block_size: Some(size), ..Options::default() };
     for size in BlockSize::ALL {
-        assert!(PDev::Ram(1 << 20).open(of(size), None).is_ok());
+        assert!(PDev::Ram(1 << 20).open(of(size), Engine::Auto, None).is_ok());
     }
-    assert!(PDev::Ram(4096 + 512).open(of(BlockSize::B512), None).is_ok());
-    let error = PDev::Ram(4096 + 512).open(of(BlockSize::B4096), None).err().unwrap();
+    assert!(PDev::Ram(4096 + 512).open(of(BlockSize::B512), Engine::Auto, None).is_ok());
+    let error = PDev::Ram(4096 + 512).open(of(BlockSize::B4096), Engine::Auto, None).err().unwrap();
     assert_eq!(error.to_string(), "a size of 4608 bytes is not a positive multiple of 4096");
     let file = std::env::temp_dir().join(format!("pvscsi-blocks-{}", std::process::id()));
     std::fs::write(&file, [0; 8192]).unwrap();
-    assert!(PDev::File(file.clone()).open(of(BlockSize::B4096), None).is_ok());
+    assert!(PDev::File(file.clone()).open(of(BlockSize::B4096), Engine::Auto, None).is_ok());
     std::fs::write(&file, [0; 512]).unwrap();
-    assert!(PDev::File(file.clone()).open(Options::default(), None).is_ok());
-    assert!(PDev::File(file.clone()).open(of(BlockSize::B4096), None).is_err());
+    assert!(PDev::File(file.clone()).open(Options::default(), Engine::Auto, None).is_ok());
+    assert!(PDev::File(file.clone()).open(of(BlockSize::B4096), Engine::Auto, None).is_err());
     std::fs::remove_file(&file).unwrap();
 
     let found = || Found::Sg("/no/such/sg".into());
     for size in BlockSize::ALL {
-        let error = PDev::Node("/dev/sda".into()).open_found(found(), of(size)).err().unwrap().to_string();
+        let error = PDev::Node("/dev/sda".into())
+            .open_found(found(), of(size), Engine::Auto)
+            .err()
+            .unwrap()
+            .to_string();
         let expected = "block-size= is for file:, block: and ram: only; the blocks of /dev/sda are as the device has them";
         assert_eq!(error, expected);
     }
-    let error = PDev::Node("/dev/sda".into()).open_found(found(), Options::default()).err().unwrap();
+    let error =
+        PDev::Node("/dev/sda".into()).open_found(found(), Options::default(), Engine::Auto).err().unwrap();
     assert!(matches!(error, PDevOpenError::Open(_)), "{error}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pvscsi_sg::Engine;
 use pvscsi_xen::DomId;
 use pvscsi_xen::xenstore::{self, Access, Nodes, Permission, Transaction};
 
@@ -236,7 +237,7 @@ pub(super) fn check(spec: &DeviceSpec) -> Result<(), ToolError> {
 
 /// Opens the device, and closes it.
 fn open(spec: &DeviceSpec) -> Result<(), ToolError> {
-    let opened = spec.pdev.open(spec.options, None);
+    let opened = spec.pdev.open(spec.options, Engine::Auto, None);
     drop(opened.map_err(|source| ToolError::Device { name: spec.name.clone(), source })?);
     Ok(())
 }

@@ -152,7 +152,8 @@ impl Vhost {
         } else {
             None
         };
-        let unit: Box<dyn LogicalUnit> = found.open(options, shared).map_err(broken)?;
+        let unit: Box<dyn LogicalUnit> =
+            found.open(options, context.platform.engine, shared).map_err(broken)?;
         let unit = match found {
             PDev::Address(hctl) if !feature_host => self.emulate(hctl, unit, options, &v_dev),
             _ => unit,

@@ -18,14 +18,14 @@ impl Poller {
     pub(crate) fn start(&mut self, mut operation: Operation) {
         assert!(self.waiting.len() < Reactor::CAPACITY, "more operations than a worker can have");
         assert!(
-            !matches!(operation.what, What::File { .. } | What::Sync),
-            "files are always ready, and may block all the same"
+            !matches!(operation.what, What::File { .. } | What::Sync | What::Command { .. }),
+            "by io_uring only"
         );
         // A write that would block waits like a read.
         if is_write(operation.what)
             && let Some(result) = attempt(&mut operation)
         {
-            self.ready.extend(operation.token.map(|token| Event { token, result }));
+            self.ready.extend(operation.token.map(|token| Event { token, result, detail: 0 }));
             return;
         }
         self.waiting.push(operation);
@@ -68,7 +68,7 @@ impl Poller {
             };
             if let Some(result) = result {
                 let operation = self.waiting.swap_remove(index);
-                events.extend(operation.token.map(|token| Event { token, result }));
+                events.extend(operation.token.map(|token| Event { token, result, detail: 0 }));
             }
         }
         Ok(())
@@ -92,7 +92,9 @@ fn is_write(what: What) -> bool {
 fn attempt(operation: &mut Operation) -> Option<i32> {
     let count = |n: u32| libc::c_int::try_from(n).unwrap_or(libc::c_int::MAX);
     let moved = match operation.what {
-        What::Watch | What::File { .. } | What::Sync => unreachable!("nothing to attempt"),
+        What::Watch | What::File { .. } | What::Sync | What::Command { .. } => {
+            unreachable!("nothing to attempt")
+        }
         What::ReadWord => {
             let mut word = [0_u8; 8];
             // SAFETY: the word lives across the call, and has this size.

@@ -5,9 +5,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::reactor::{Event, ReactorKind, Token};
+use crate::sys::bsg::COMMAND_LEN;
 use crate::sys::poller::Poller;
 use crate::sys::uring::Uring;
 
@@ -38,6 +39,8 @@ pub(crate) enum What {
     File { way: Way, first: *mut u8, bytes: u32, offset: u64 },
     /// Wait until what was written to a file is on stable storage; by io_uring only.
     Sync,
+    /// `IORING_OP_URING_CMD` with this command; with `again` the kernel may wait for what it needs. By io_uring only.
+    Command { command: *const [u8; COMMAND_LEN], again: bool },
 }
 
 /// Which way data goes between memory and a file.
@@ -109,11 +112,11 @@ impl Form {
         self.start(Operation { fd: fd.as_raw_fd(), what, token: Some(token), _keep: None });
     }
 
-    /// Starts a read, a write or a sync.
+    /// Starts a read, a write, a sync or a command.
     ///
     /// # Safety
     ///
-    /// The descriptor, the iovecs and all they point to stay valid as long as `keep` lives, and nobody but the kernel touches them until
+    /// The descriptor, the iovecs or the command, and all they point to stay valid as long as `keep` lives, and nobody but the kernel touches them until
     /// the event of this operation was returned by [`wait`](Self::wait).
     pub(crate) unsafe fn transfer(&mut self, fd: BorrowedFd<'_>, what: What, token: Token, keep: Keep) {
         self.start(Operation { fd: fd.as_raw_fd(), what, token: Some(token), _keep: Some(keep) });
@@ -141,16 +144,21 @@ impl Form {
     }
 
     pub(crate) fn tells(&self) -> bool {
-        match self {
-            Self::IoUring(uring) => uring.tells(),
-            Self::Poll(_) => false,
-        }
+        matches!(self, Self::IoUring(_))
     }
 
     pub(crate) fn has_news(&mut self) -> bool {
         match self {
             Self::IoUring(uring) => uring.has_news(),
             Self::Poll(poller) => poller.has_news(),
+        }
+    }
+
+    pub(crate) fn settle(&mut self, limit: Instant) -> bool {
+        match self {
+            Self::IoUring(uring) => uring.settle(Some(limit)),
+            // It has no commands of drivers, and the system has nothing of the others.
+            Self::Poll(_) => true,
         }
     }
 

@@ -75,11 +75,11 @@ struct Busy {
     state: State,
 }
 
-/// A command that is over, one way or the other.
-pub(crate) struct Finished<'a> {
+/// A command that the driver did not take.
+pub(crate) struct Refused {
     pub(crate) tag: Tag,
     pub(crate) buffer: Option<Buffer>,
-    pub(crate) result: Result<SgResult<'a>, io::Error>,
+    pub(crate) error: io::Error,
 }
 
 /// What the driver says of a command that it took.
@@ -256,7 +256,7 @@ impl SgQueue {
 
     /// The WRITEV is over. The driver took the first ones, in order; if not all, it refused the next for a reason that only
     /// a second try tells, so the rest is queued again. Returns the command that was refused now.
-    pub(crate) fn on_written(&mut self, result: i32) -> Option<Finished<'static>> {
+    pub(crate) fn on_written(&mut self, result: i32) -> Option<Refused> {
         self.writing = false;
         let taken = usize::try_from(result).map_or(0, |bytes| bytes / HEADER);
         let mut rest = self.written.drain(taken.min(self.written.len())..);
@@ -265,7 +265,7 @@ impl SgQueue {
             let busy = self.busy.get_mut(index).and_then(Option::take);
             let Some(Busy { tag, buffer, .. }) = busy else { unreachable!("a written slot is busy") };
             let errno = if result < 0 { result.saturating_neg() } else { libc::EIO };
-            Finished { tag, buffer, result: Err(io::Error::from_raw_os_error(errno)) }
+            Refused { tag, buffer, error: io::Error::from_raw_os_error(errno) }
         });
         let rest = rest.inspect(|&index| {
             if let Some(Some(busy)) = self.busy.get_mut(index) {
@@ -282,7 +282,7 @@ impl SgQueue {
     pub(crate) fn on_read(
         &mut self,
         result: i32,
-        mut each: impl FnMut(Finished<'_>),
+        mut each: impl FnMut(Tag, Option<Buffer>, SgResult<'_>),
     ) -> Result<(), io::Error> {
         self.reading = false;
         let Ok(bytes) = usize::try_from(result) else {
@@ -305,7 +305,7 @@ impl SgQueue {
             let sense = unsafe { &*slot(&self.memory.senses, index) };
             // What the driver has not written is of an earlier command.
             let written = sense.get(..usize::from(header.sb_len_wr)).unwrap_or(sense);
-            each(Finished { tag, buffer, result: Ok(SgResult { header, sense: written }) });
+            each(tag, buffer, SgResult { header, sense: written });
         }
         Ok(())
     }
@@ -407,7 +407,7 @@ mod tests {
         put(&mut queue, 6..7);
         let refused = queue.on_written(-libc::ENOMEM).unwrap();
         assert_eq!(refused.tag, Tag(1));
-        assert_eq!(refused.result.err().unwrap().raw_os_error(), Some(libc::ENOMEM));
+        assert_eq!(refused.error.raw_os_error(), Some(libc::ENOMEM));
         assert_eq!(waiting(&queue), [2, 3, 4, 5, 6]);
         put(&mut queue, 0..0);
         assert!(queue.on_written(5 * one).is_none());

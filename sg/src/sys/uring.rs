@@ -10,10 +10,10 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::reactor::{Event, Reactor};
 use crate::sys::reactor::{Operation, Way, What};
@@ -26,10 +26,11 @@ const CANCEL: u64 = u64::MAX;
 /// How long a reactor that goes waits before it cancels once more.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// A ring whose entries have room for a command of a driver's, and for its result.
+type Ring = IoUring<squeue::Entry128, cqueue::Entry32>;
+
 pub(crate) struct Uring {
-    ring: IoUring,
-    /// Whether the kernel says in the ring that it has completions to hand over (Linux 5.19).
-    tells: bool,
+    ring: Ring,
     table: Vec<Slot>,
     free: Vec<usize>,
 }
@@ -51,22 +52,23 @@ impl fmt::Debug for Uring {
 impl Uring {
     /// Makes a ring for the calling thread, which must be the one that uses it.
     pub(crate) fn new() -> io::Result<Self> {
-        // Linux 6.1 has the first form, 5.19 the second, 5.17 (silent successes) the third.
-        let (ring, tells) = IoUring::builder()
+        // Linux 6.1 has the first form; 5.19 the second, and with it entries of this size.
+        let ring = Ring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .build(ENTRIES)
-            .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(ENTRIES))
-            .map(|ring| (ring, true))
-            .or_else(|_| IoUring::new(ENTRIES).map(|ring| (ring, false)))?;
-        if !ring.params().is_feature_skip_cqe_on_success() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.17"));
-        }
+            .or_else(|_| Ring::builder().setup_coop_taskrun().setup_taskrun_flag().build(ENTRIES))
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::EINVAL) => {
+                    io::Error::new(io::ErrorKind::Unsupported, "io_uring of before Linux 5.19")
+                }
+                _ => error,
+            })?;
         // Enough for most: it grows only when more is under way than ever before.
         let places = usize::try_from(ENTRIES).unwrap_or(0);
         let table = (0..places).map(|_| Slot::default()).collect();
-        Ok(Self { ring, tells, table, free: (0..places).rev().collect() })
+        Ok(Self { ring, table, free: (0..places).rev().collect() })
     }
 
     fn under_way(&self) -> usize {
@@ -86,34 +88,41 @@ impl Uring {
         let entry = match operation.what {
             What::Watch => {
                 let Ok(mask) = u32::try_from(libc::POLLIN) else { unreachable!("POLLIN is 1") };
-                opcode::PollAdd::new(fd, mask).build()
+                opcode::PollAdd::new(fd, mask).build().into()
             }
-            What::ReadWord | What::WriteAndReadWord(_) => opcode::Read::new(fd, word, 8).build(),
-            What::Writev(iov) => opcode::Writev::new(fd, iov.first, iov.count).build(),
-            What::Readv(iov) => opcode::Readv::new(fd, iov.first, iov.count).build(),
+            What::ReadWord | What::WriteAndReadWord(_) => opcode::Read::new(fd, word, 8).build().into(),
+            What::Writev(iov) => opcode::Writev::new(fd, iov.first, iov.count).build().into(),
+            What::Readv(iov) => opcode::Readv::new(fd, iov.first, iov.count).build().into(),
             What::File { way: Way::Read, first, bytes, offset } => {
-                opcode::Read::new(fd, first, bytes).offset(offset).build()
+                opcode::Read::new(fd, first, bytes).offset(offset).build().into()
             }
             What::File { way: Way::Write, first, bytes, offset } => {
-                opcode::Write::new(fd, first.cast_const(), bytes).offset(offset).build()
+                opcode::Write::new(fd, first.cast_const(), bytes).offset(offset).build().into()
             }
-            What::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
+            What::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build().into(),
+            What::Command { command, again } => {
+                // SAFETY: the command is in memory that the operation keeps alive, and nobody writes to it.
+                let command = unsafe { command.read() };
+                // The driver does not look at the number of the operation.
+                let entry = opcode::UringCmd80::new(fd, 0).cmd(command).build();
+                if again { entry.flags(squeue::Flags::ASYNC) } else { entry }
+            }
         };
-        let entry = entry.user_data(user_data);
+        let entry: squeue::Entry128 = entry.user_data(user_data);
         let what = operation.what;
         slot.operation = Some(operation);
         if let What::WriteAndReadWord([a, b, c, d]) = what {
             slot.word.store(u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]), Ordering::Relaxed);
             let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
             let write = opcode::Write::new(fd, word.cast_const(), 4).build().flags(flags);
-            self.push(&[write.user_data(user_data), entry]);
+            self.push(&[write.user_data(user_data).into(), entry]);
         } else {
             self.push(&[entry]);
         }
     }
 
     /// Queues these entries, in one piece: a link does not reach from one submission into the next.
-    fn push(&mut self, entries: &[squeue::Entry]) {
+    fn push(&mut self, entries: &[squeue::Entry128]) {
         // SAFETY: what the entries point to is owned by the table of operations until their completion (or they need no memory).
         while unsafe { self.ring.submission().push_multiple(entries) }.is_err() {
             let submitted = self.ring.submit();
@@ -135,15 +144,11 @@ impl Uring {
     /// Whether a system call would do nothing: nothing is queued, and what is finished is in the completion queue.
     fn is_quiet(&mut self) -> bool {
         let queue = self.ring.submission();
-        self.tells && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
+        queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
     }
 
     pub(crate) fn hand_over(&mut self) -> io::Result<()> {
         if self.ring.submission().is_empty() { Ok(()) } else { bearable(self.ring.submit()) }
-    }
-
-    pub(crate) fn tells(&self) -> bool {
-        self.tells
     }
 
     pub(crate) fn has_news(&mut self) -> bool {
@@ -169,7 +174,7 @@ impl Uring {
             };
             self.free.push(index);
             if let Some(token) = operation.token {
-                tell(Event { token, result: entry.result() });
+                tell(Event { token, result: entry.result(), detail: entry.big_cqe()[0] });
             }
         }
     }
@@ -186,7 +191,7 @@ impl Uring {
 
     fn cancel_index(&mut self, index: usize) {
         let Ok(user_data) = u64::try_from(index) else { unreachable!("bounded by CAPACITY") };
-        self.push(&[opcode::AsyncCancel::new(user_data).build().user_data(CANCEL)]);
+        self.push(&[opcode::AsyncCancel::new(user_data).build().user_data(CANCEL).into()]);
     }
 
     fn cancel_all(&mut self) {
@@ -195,6 +200,39 @@ impl Uring {
                 self.cancel_index(index);
             }
         }
+    }
+
+    /// Takes everything back that can be taken back, and waits for the rest: for commands that a driver has, which cannot be, until
+    /// `limit`. Whether nothing is left.
+    pub(crate) fn settle(&mut self, limit: Option<Instant>) -> bool {
+        self.cancel_all();
+        while self.under_way() > 0 {
+            let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+            let only_commands = self.only_commands();
+            if only_commands && left == Some(Duration::ZERO) {
+                return false;
+            }
+            match self.enter(if only_commands { left } else { Some(PATIENCE) }) {
+                Ok(_) => {}
+                // The read of a pair is not found while its write is under way.
+                Err(error) if error.raw_os_error() == Some(libc::ETIME) => self.cancel_all(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Leaking is safe, freeing memory under the kernel's hands is not.
+                    tracing::error!("io_uring does not give {} operations back: {error}", self.under_way());
+                    std::mem::forget(std::mem::take(&mut self.table));
+                    self.free.clear();
+                    return true;
+                }
+            }
+            self.reap(|_| {});
+        }
+        true
+    }
+
+    fn only_commands(&self) -> bool {
+        let mut operations = self.table.iter().filter_map(|slot| slot.operation.as_ref());
+        operations.all(|operation| matches!(operation.what, What::Command { .. }))
     }
 }
 
@@ -218,21 +256,6 @@ fn is_interrupt<T>(result: &io::Result<T>) -> bool {
 impl Drop for Uring {
     /// The kernel may still write to memory of operations under way: they are cancelled and waited for first.
     fn drop(&mut self) {
-        self.cancel_all();
-        while self.under_way() > 0 {
-            match self.enter(Some(PATIENCE)) {
-                Ok(_) => {}
-                // The read of a pair is not found while its write is under way.
-                Err(error) if error.raw_os_error() == Some(libc::ETIME) => self.cancel_all(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // Leaking is safe, freeing memory under the kernel's hands is not.
-                    tracing::error!("io_uring does not give {} operations back: {error}", self.under_way());
-                    std::mem::forget(std::mem::take(&mut self.table));
-                    return;
-                }
-            }
-            self.reap(|_| {});
-        }
+        self.settle(None);
     }
 }

@@ -51,6 +51,8 @@ pub enum Test {
     Passthrough,
     /// The same for a tape drive, with a tape's commands besides.
     PassthroughTape,
+    /// Each engine in turn: the same bytes, and a server that ends while a device hangs.
+    Engines,
     /// LIO's disk on a file and ours: the same commands to both.
     Fileio,
 }
@@ -76,6 +78,7 @@ impl Test {
             Self::Tape => Some("tape"),
             Self::Passthrough => Some("passthrough"),
             Self::PassthroughTape => Some("passthrough-tape"),
+            Self::Engines => Some("engines"),
             Self::Fileio => Some("fileio"),
         }
     }
@@ -83,7 +86,7 @@ impl Test {
     /// The Debian that it needs, if nobody wants another one.
     pub fn dist(self) -> Dist {
         match self {
-            Self::Tape | Self::PassthroughTape => Dist::TrixieBackports,
+            Self::Tape | Self::PassthroughTape | Self::Engines => Dist::TrixieBackports,
             _ => Dist::Bookworm,
         }
     }

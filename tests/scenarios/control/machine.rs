@@ -15,7 +15,7 @@ use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::toolstack::reboot::Belongings;
 use pvscsi_backend::vhost::Platform;
-use pvscsi_sg::{Directories, ReactorKind};
+use pvscsi_sg::{Directories, Engine};
 use pvscsi_sim::store::Store;
 use pvscsi_sim::{Domain, Hypervisor, LinuxGuest};
 use pvscsi_xen::xenstore::Xenstore;
@@ -289,7 +289,7 @@ pub fn platform(xen: &Hypervisor, home: DomId, limits: TimeLimits, reservations:
         bind: Box::new(move |domid, port| {
             Ok(Box::new(for_events.bind_interdomain(home, domid, port)?) as Box<dyn EventChannel>)
         }),
-        reactor: ReactorKind::Auto,
+        engine: Engine::Auto,
         limits,
         reservations,
     }

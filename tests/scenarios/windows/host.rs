@@ -8,7 +8,7 @@ use pvscsi_backend::control::Bell;
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::vhost::Platform;
-use pvscsi_sg::ReactorKind;
+use pvscsi_sg::Engine;
 use pvscsi_sim::frontend::windows::{State, WindowsFrontend, WindowsXenbus, XenbusTrouble};
 use pvscsi_sim::store::Store;
 use pvscsi_sim::{Errno, GrantFault, Hypervisor};
@@ -94,7 +94,7 @@ impl Host {
                     let events = ports_of.bind_interdomain(BACKEND, domid, port)?;
                     Ok(Box::new(events) as Box<dyn EventChannel>)
                 }),
-                reactor: ReactorKind::Auto,
+                engine: Engine::Auto,
                 limits: TimeLimits::default(),
                 reservations,
             };

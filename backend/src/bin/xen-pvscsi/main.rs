@@ -16,7 +16,7 @@ use pvscsi_backend::limits::{ClassLimit, TimeLimits};
 use pvscsi_backend::serve::{self, ServeError, Server};
 use pvscsi_backend::toolstack::{ToolError, Toolstack};
 use pvscsi_backend::vhost::Platform;
-use pvscsi_sg::{Directories, ReactorKind};
+use pvscsi_sg::{Directories, Engine};
 use pvscsi_xen::sys::evtchn::Evtchn;
 use pvscsi_xen::sys::gntdev::Gntdev;
 use pvscsi_xen::xenstore::Xenstore;
@@ -100,9 +100,11 @@ struct Serve {
     /// The guest's domain number, as in xl list
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=0x7fef))]
     domid: u16,
-    /// How to wait for devices and for the guest
-    #[arg(long, value_enum, default_value_t = Wait::Auto)]
-    wait: Wait,
+    /// How commands come to the SCSI devices of this host
+    ///
+    /// Emulated disks have no engine; with sg-epoll they do without io_uring as well.
+    #[arg(long, value_enum, default_value_t = EngineName::Auto)]
+    engine: EngineName,
     /// How long a worker looks for the next request before it sleeps, at most; 0 for not at all
     ///
     /// It looks as long as requests came after lately, and not when they come later than that, or when others need the CPU.
@@ -120,13 +122,15 @@ struct Serve {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Wait {
-    /// io_uring where the kernel allows it, else poll
+enum EngineName {
+    /// The first of the others that works, for each device
     Auto,
-    /// io_uring, or fail
-    IoUring,
-    /// poll and plain system calls
-    Poll,
+    /// The bsg driver, by io_uring (Linux 7.1 and newer), or fail
+    BsgUring,
+    /// The sg driver, by io_uring (Linux 5.19 and newer), or fail
+    SgUring,
+    /// The sg driver, by poll and plain system calls
+    SgEpoll,
 }
 
 /// Exit status of a server that has nothing to do, so that nobody starts it again.
@@ -215,10 +219,11 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
         limits,
         grants: Box::new(|domid| Ok(Box::new(Gntdev::open(domid)?) as Box<dyn GrantTable>)),
         bind: Box::new(|domid, port| Ok(Box::new(Evtchn::bind(domid, port)?) as Box<dyn EventChannel>)),
-        reactor: match arguments.wait {
-            Wait::Auto => ReactorKind::Auto,
-            Wait::IoUring => ReactorKind::IoUring,
-            Wait::Poll => ReactorKind::Poll,
+        engine: match arguments.engine {
+            EngineName::Auto => Engine::Auto,
+            EngineName::BsgUring => Engine::BsgUring,
+            EngineName::SgUring => Engine::SgUring,
+            EngineName::SgEpoll => Engine::SgEpoll,
         },
         reservations: Directories {
             run: "/run/xen-pvscsi/reservations".into(),

@@ -1,0 +1,37 @@
+# Sends to each device what dom0 has sent, by each engine, and compares what comes.
+HERE=/lab/engines
+. $HERE/send.sh
+
+# equal RECORD CHECK: a check that the guest's record is dom0's; the first lines that differ are told.
+equal() {
+	if cmp "$HERE/dom0-$1" "/tmp/guest-$1" > /dev/null 2>&1; then pass "$2"; else
+		diff "$HERE/dom0-$1" "/tmp/guest-$1" | grep '^[-+][^-+]' > /tmp/diff
+		head -n 20 /tmp/diff | cut -c1-400 | while read -r line; do say "$line"; done
+		fail "$2" "$(grep -c '^-' /tmp/diff) lines differ, first $(head -n 2 /tmp/diff | cut -c1-250)"
+	fi
+}
+there() { ls -d /sys/bus/scsi/devices/*:0:$1:0/scsi_generic/sg*; }
+
+xenstore-write data/lab-at up
+lines devices > /tmp/devices
+for engine in $ENGINES; do
+	target=0
+	while read -r name _; do
+		within 100 there $target
+		SG=/dev/$(ls /sys/bus/scsi/devices/*:0:$target:0/scsi_generic)
+		[ $target = 0 ] && first=$SG
+		record $SG /tmp/guest-$name commands
+		same $engine-$name-all-compared "$(lines commands | wc -l)" "$(grep -c ' info ' /tmp/guest-$name)"
+		equal $name $engine-$name-same-bytes
+		target=$((target + 1))
+		xenstore-write data/lab-at $engine-$name
+	done < /tmp/devices
+	within 200 stopped $engine-compared
+	sg_raw --timeout=100 -r 512 $first 28 00 00 00 00 00 00 00 01 00 > /tmp/raw 2>&1 &
+	sleep 2
+	meet $engine-hangs
+	wait $!
+	none_there() { ! there 0 && ! there 1; }
+	within 60 none_there
+	xenstore-write data/lab-at $engine-left
+done
