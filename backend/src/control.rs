@@ -12,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use pvscsi_ring::{Nexus, RingError};
 use pvscsi_sg::{LogicalUnit, Reactor, ReactorKind};
 
+use crate::cpus::Cpu;
 use crate::worker::{Connection, Worker};
 
 /// An order to a worker.
@@ -121,6 +122,25 @@ impl WorkerEnd {
     }
 }
 
+/// Who a worker is, and where it runs.
+#[derive(Debug)]
+pub struct Seat {
+    /// Guest and vhost, for messages.
+    pub name: String,
+    /// The thread's name, of which Linux keeps 15 bytes.
+    pub thread: String,
+    /// The thread's only CPU; `None`: the kernel chooses.
+    pub cpu: Option<Cpu>,
+}
+
+impl Seat {
+    /// For a worker that runs where the kernel likes.
+    #[must_use]
+    pub fn anywhere(name: &str) -> Self {
+        Self { name: name.to_owned(), thread: name.to_owned(), cpu: None }
+    }
+}
+
 /// The control plane's end of a running worker.
 #[derive(Debug)]
 pub struct WorkerHandle {
@@ -137,36 +157,41 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST: Duration = Duration::from_secs(1);
 
 impl WorkerHandle {
-    /// Starts a thread that serves `connection`. `news_bell` rings when it has something to say; `name` is for messages.
+    /// Starts a thread that serves `connection`. `news_bell` rings when it has something to say.
     ///
     /// # Errors
     ///
     /// When there are no descriptors, no memory or no thread left.
-    pub fn start(name: &str, connection: Connection, kind: ReactorKind, news_bell: Bell) -> io::Result<Self> {
+    pub fn start(seat: Seat, connection: Connection, kind: ReactorKind, news_bell: Bell) -> io::Result<Self> {
+        let Seat { name, thread, cpu } = seat;
         let (orders, orders_out) = crossbeam_channel::unbounded();
         let (news_in, news) = crossbeam_channel::unbounded();
         let orders_bell = Bell::new()?;
         let end = WorkerEnd {
-            name: name.to_owned(),
+            name,
             orders: orders_out,
             orders_bell: orders_bell.clone(),
             news: news_in,
             news_bell,
         };
-        // An io_uring belongs to the thread that makes it, so all of the worker is made there.
+        // An io_uring belongs to the thread that makes it, and memory to where it is first touched, so all of the worker is made there.
         let (ready, started) = crossbeam_channel::bounded(1);
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                match Reactor::new(kind).and_then(|reactor| Worker::new(connection, end, reactor)) {
-                    Ok(worker) => {
-                        let _ = ready.send(Ok(()));
-                        worker.run();
-                    }
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                    }
+        let thread = std::thread::Builder::new().name(thread).spawn(move || {
+            if let Some(Err(error)) = cpu.as_ref().map(Cpu::pin)
+                && connection.log_limit.pass(Instant::now()).is_some()
+            {
+                tracing::warn!("{}: its worker does not stay on its CPU: {error}", end.name);
+            }
+            match Reactor::new(kind).and_then(|reactor| Worker::new(connection, end, reactor)) {
+                Ok(worker) => {
+                    let _ = ready.send(Ok(()));
+                    worker.run();
                 }
-            })?;
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        })?;
         started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker died while it started")))?;
         Ok(Self { thread: Some(thread), orders, orders_bell, news })
     }

@@ -18,10 +18,12 @@
 mod absent;
 pub mod check;
 pub mod control;
+pub mod cpus;
 mod data;
 pub mod demo;
 mod emulate;
 pub mod in_use;
+pub mod interrupt;
 pub mod libvirt;
 pub mod limits;
 pub mod lio;

@@ -14,6 +14,7 @@ use pvscsi_xen::{DomId, Port};
 use tracing::{info, warn};
 
 use crate::control::Bell;
+use crate::cpus::CpuError;
 use crate::toolstack;
 use crate::toolstack::reboot::Belongings;
 use crate::vhost::{Context, Holdings, Platform, Presence, Vhost, read_optional};
@@ -45,6 +46,9 @@ pub enum ServeError {
     /// There is another process for this guest.
     #[error("another xen-pvscsi serves domain {0} already")]
     Twice(DomId),
+    /// A CPU of `--cpus` is of no use.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
     /// Something of the system failed.
     #[error("{what}: {source}")]
     System {
@@ -353,7 +357,8 @@ fn look_at(store: &mut Xenstore, platform: &Platform, domid: DomId) -> Result<Si
         Err(error) if error.is_not_found() => Ok(Sight { there: false, hidden: false }),
         Err(error) if error.is_denied() => {
             // No guest can offer port 0, so only the reason is of interest (Xen common/event_channel.c, evtchn_bind_interdomain).
-            let refused = (platform.bind)(domid, Port(0)).err().and_then(|error| error.raw_os_error());
+            let refused =
+                (platform.bind)(domid, Port(0), "xen-pvscsi").err().and_then(|error| error.raw_os_error());
             Ok(Sight { there: refused != Some(nix::Error::ESRCH as i32), hidden: true })
         }
         Err(error) => Err(error),

@@ -15,6 +15,7 @@ use pvscsi_xen::{DomId, EventChannel, GrantRef, GrantTable, Port};
 use tracing::{debug, info};
 
 use crate::control::{Bell, WorkerHandle};
+use crate::cpus::Cpus;
 use crate::limits::TimeLimits;
 use crate::log_limit::LogLimit;
 use crate::worker::Connection;
@@ -24,6 +25,7 @@ mod devices;
 mod holdings;
 mod nodes;
 mod reservations;
+mod seat;
 
 pub(crate) use devices::GUEST_MAX;
 pub use holdings::Holdings;
@@ -35,8 +37,8 @@ use nodes::{
 
 /// Gives the grants of a guest.
 pub type Opener = dyn Fn(DomId) -> io::Result<Box<dyn GrantTable>>;
-/// Gives an event channel to a port of a guest.
-pub type Binder = dyn Fn(DomId, Port) -> io::Result<Box<dyn EventChannel>>;
+/// Gives an event channel to a port of a guest. The last is the name of its interrupt, where it has one.
+pub type Binder = dyn Fn(DomId, Port, &str) -> io::Result<Box<dyn EventChannel>>;
 
 /// Where grants and event channels come from: Linux's devices, or a simulated Xen.
 pub struct Platform {
@@ -46,6 +48,8 @@ pub struct Platform {
     pub bind: Box<Binder>,
     /// How commands come to SCSI devices, and what workers wait with.
     pub engine: Engine,
+    /// Where workers run, and interrupts of event channels go.
+    pub cpus: Cpus,
     /// How long commands, and frontends, may take.
     pub limits: TimeLimits,
     /// Where guests that share a device keep their reservations.
@@ -382,7 +386,7 @@ impl Vhost {
         let grants =
             (context.platform.grants)(context.domid).map_err(|e| no_device("open the grant device", e))?;
         let page = grants.map_page(gref).or_else(|error| fault(error.to_string()))?;
-        let events = (context.platform.bind)(context.domid, port)
+        let events = (context.platform.bind)(context.domid, port, &self.thread_name(context))
             .map_err(|error| no_device(&format!("bind to event channel {port} of the guest"), error))?;
         self.ready = Some(Connection {
             domid: context.domid,
@@ -398,13 +402,9 @@ impl Vhost {
         let scanned = self.scan(context);
         let Some(connection) = self.ready.take() else { unreachable!("a scan adds to it") };
         scanned?;
-        let worker = WorkerHandle::start(
-            &self.name,
-            connection,
-            context.platform.engine.reactor(),
-            context.bell.clone(),
-        )
-        .map_err(|error| no_device("start a worker", error))?;
+        let (seat, kind) = (self.seat(context), context.platform.engine.reactor());
+        let worker = WorkerHandle::start(seat, connection, kind, context.bell.clone())
+            .map_err(|error| no_device("start a worker", error))?;
         self.worker = Some(worker);
         self.advance(context, own, XenbusState::Connected)?;
         drop_error(&mut context.store, &format!("error/{}/error", self.path))?;

@@ -26,6 +26,8 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["serve", "--domid", "guest1"], 2, &["'guest1'", "--domid"]);
     refused(&["serve", "--domid", "32752"], 2, &["32752", "32751"]);
     refused(&["serve", "--domid", "1", "--engine", "diesel"], 2, &["'diesel'", "auto"]);
+    refused(&["serve", "--domid", "1", "--cpus", "0,5-2"], 2, &["'0,5-2'", "\"5-2\"", "2-5,7"]);
+    refused(&["serve", "--domid", "1", "--cpus", ""], 2, &["--cpus"]);
     refused(&["serve", "--domid", "1", "--timeout", "floppy=3"], 2, &["'floppy=3'", "disk", "tape"]);
     refused(&["serve", "--domid", "1", "--timeout", "tape=0"], 2, &["'tape=0'", "604800"]);
     refused(&["attach", "guest1", "sda", "0:0:0:0"], 2, &["pdev \"sda\""]);
@@ -39,6 +41,11 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["server"], 2, &["'server'"]);
     refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);
     refused(&["demo", "--size", "1k"], 2, &["'1k'", "16M"]);
+}
+
+#[test]
+fn a_cpu_that_is_not_there_is_one_line_and_status_1() {
+    refused(&["serve", "--domid", "1", "--cpus", "0-1023"], 1, &["--cpus", "CPU "]);
 }
 
 #[test]

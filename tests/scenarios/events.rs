@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pvscsi_backend::control::{Bell, WorkerHandle};
+use pvscsi_backend::control::{Bell, Seat, WorkerHandle};
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::log_limit::LogLimit;
 use pvscsi_backend::worker::Connection;
@@ -164,7 +164,7 @@ fn watched(kind: ReactorKind, name: &str, polling: Duration) -> (Vhost, Arc<Seen
         limits: TimeLimits { polling, ..TimeLimits::default() },
         log_limit: LogLimit::default(),
     };
-    let worker = WorkerHandle::start(name, connection, kind, Bell::new().unwrap()).unwrap();
+    let worker = WorkerHandle::start(Seat::anywhere(name), connection, kind, Bell::new().unwrap()).unwrap();
     (Vhost::of(frontend, worker), seen)
 }
 

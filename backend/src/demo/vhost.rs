@@ -7,7 +7,7 @@ use pvscsi_sg::{LogicalUnit, ReactorKind};
 use pvscsi_sim::{Hypervisor, LinuxFrontend};
 use pvscsi_xen::{DomId, GrantTable};
 
-use crate::control::{Bell, WorkerError, WorkerHandle};
+use crate::control::{Bell, Seat, WorkerError, WorkerHandle};
 use crate::limits::TimeLimits;
 use crate::log_limit::LogLimit;
 use crate::worker::Connection;
@@ -51,7 +51,7 @@ impl SimVhost {
             limits,
             log_limit: LogLimit::default(),
         };
-        let worker = WorkerHandle::start("simulated", connection, kind, Bell::new()?)?;
+        let worker = WorkerHandle::start(Seat::anywhere("simulated"), connection, kind, Bell::new()?)?;
         Ok(Self { frontend, worker })
     }
 

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pvscsi_backend::cpus::Cpus;
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::toolstack::reboot::Belongings;
@@ -209,7 +210,7 @@ impl Machine {
 
     /// Threads of the process that serve this guest: one for each connected vhost.
     pub fn workers(&self) -> usize {
-        let name = format!("domain {} ", self.domid);
+        let name = format!("v{}-", self.domid);
         let comms = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
             // A thread may end while it is looked at.
             std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
@@ -286,10 +287,11 @@ pub fn platform(xen: &Hypervisor, home: DomId, limits: TimeLimits, reservations:
         grants: Box::new(move |domid| {
             Ok(Box::new(for_grants.grant_table(home, domid)) as Box<dyn GrantTable>)
         }),
-        bind: Box::new(move |domid, port| {
+        bind: Box::new(move |domid, port, _| {
             Ok(Box::new(for_events.bind_interdomain(home, domid, port)?) as Box<dyn EventChannel>)
         }),
         engine: Engine::Auto,
+        cpus: Cpus::default(),
         limits,
         reservations,
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pvscsi_backend::control::{Bell, WorkerHandle};
+use pvscsi_backend::control::{Bell, Seat, WorkerHandle};
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::log_limit::LogLimit;
 use pvscsi_backend::worker::Connection;
@@ -58,7 +58,8 @@ impl Direct {
             log_limit: LogLimit::default(),
         };
         let bell = Bell::new().unwrap();
-        let worker = WorkerHandle::start("windows", connection, ReactorKind::Auto, bell).unwrap();
+        let worker =
+            WorkerHandle::start(Seat::anywhere("windows"), connection, ReactorKind::Auto, bell).unwrap();
         Self { guest, worker: Some(worker) }
     }
 

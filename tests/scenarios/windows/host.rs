@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pvscsi_backend::control::Bell;
+use pvscsi_backend::cpus::Cpus;
 use pvscsi_backend::limits::TimeLimits;
 use pvscsi_backend::serve::{ServeError, Server};
 use pvscsi_backend::vhost::Platform;
@@ -90,11 +91,12 @@ impl Host {
                 grants: Box::new(move |domid| {
                     Ok(Box::new(grants_of.grant_table(BACKEND, domid)) as Box<dyn GrantTable>)
                 }),
-                bind: Box::new(move |domid, port| {
+                bind: Box::new(move |domid, port, _| {
                     let events = ports_of.bind_interdomain(BACKEND, domid, port)?;
                     Ok(Box::new(events) as Box<dyn EventChannel>)
                 }),
                 engine: Engine::Auto,
+                cpus: Cpus::default(),
                 limits: TimeLimits::default(),
                 reservations,
             };

@@ -11,11 +11,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pvscsi_backend::demo;
+use pvscsi_backend::cpus::{CpuList, Cpus};
 use pvscsi_backend::limits::{ClassLimit, TimeLimits};
 use pvscsi_backend::serve::{self, ServeError, Server};
 use pvscsi_backend::toolstack::{ToolError, Toolstack};
 use pvscsi_backend::vhost::Platform;
+use pvscsi_backend::{demo, interrupt};
 use pvscsi_sg::{Directories, Engine};
 use pvscsi_xen::sys::evtchn::Evtchn;
 use pvscsi_xen::sys::gntdev::Gntdev;
@@ -110,6 +111,12 @@ struct Serve {
     /// It looks as long as requests came after lately, and not when they come later than that, or when others need the CPU.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     polling: u64,
+    /// CPUs for the workers and for the interrupts of their event channels, as taskset takes them: 2-5,7
+    ///
+    /// Each vhost's worker stays on one of them, the one with the fewest workers of this guest, and the interrupt goes there,
+    /// too. Without it the kernel chooses. The status is 1 when one of them cannot be had.
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<CpuList>,
     /// How long a command may take that comes without a limit of the guest's own
     ///
     /// CLASS is disk, optical (60 seconds each), tape, changer or other (4 hours each). Give it once for each class. The limit of
@@ -207,6 +214,7 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     // The watcher starts it through /proc/self/exe, and ps would show "exe". No more than a name: it can fail.
     let _ = nix::sys::prctl::set_name(c"xen-pvscsi");
     let domid = DomId(arguments.domid);
+    let cpus = arguments.cpus.as_ref().map(Cpus::new).transpose()?.unwrap_or_default();
     serve::refuse_beside_kernel(Path::new("/sys"))?;
     let store = Xenstore::open()?;
     let _claim = serve::claim(domid)?;
@@ -218,7 +226,11 @@ fn serve(arguments: &Serve) -> Result<(), ServeError> {
     let platform = Platform {
         limits,
         grants: Box::new(|domid| Ok(Box::new(Gntdev::open(domid)?) as Box<dyn GrantTable>)),
-        bind: Box::new(|domid, port| Ok(Box::new(Evtchn::bind(domid, port)?) as Box<dyn EventChannel>)),
+        bind: Box::new(|domid, port, name| {
+            let events = interrupt::in_thread(name, || Evtchn::bind(domid, port))?;
+            Ok(Box::new(events) as Box<dyn EventChannel>)
+        }),
+        cpus,
         engine: match arguments.engine {
             EngineName::Auto => Engine::Auto,
             EngineName::BsgUring => Engine::BsgUring,

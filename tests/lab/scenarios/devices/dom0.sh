@@ -20,7 +20,8 @@ truncate -s 32M /tmp/loop.img
 losetup /dev/loop0 /tmp/loop.img
 
 guest g "lab.numbers=$(seq 200000 | md5sum | cut -d' ' -f1)"
-serve $D
+check cpu-that-is-not-there-is-refused fails_with 1 xen-pvscsi serve --domid $D --cpus 0-2
+serve $D --cpus 0-1
 within 10 grep -q serving /var/log/pvscsi-$D.log
 target=0
 for device in $(behind virtio_scsi 0) $(behind virtio_scsi 5) $(behind ahci 0) $usb; do
@@ -39,6 +40,26 @@ echo "vscsi = [ 'ram:24M,auto', 'ram:16M,auto' ]" > /tmp/auto.cfg
 check attach-auto-by-configuration xen-pvscsi attach --config /tmp/auto.cfg g
 auto_has_hosts() { [ "$(xen-pvscsi list g | awk '/ram:/ { print $7, $8, $9 }' | paste -sd ' ')" = "1:0:0:0 4 ram:16M 2:0:0:0 4 ram:24M" ]; }
 check auto-has-hosts-1-and-2 within 60 auto_has_hosts
+
+# Three vhosts on two CPUs, each with its interrupt.
+workers_run_on() {
+	local vhost task
+	for vhost in 0 1 2; do
+		for task in /proc/$SERVER/task/*; do
+			[ "$(cat $task/comm)" = v$D-$vhost ] && awk '$1 == "Cpus_allowed_list:" { print $2 }' $task/status
+		done
+	done
+}
+interrupts() { awk -v name=evtchn:v$D-$1 '$NF == name { sub(":", "", $1); print $1 }' /proc/interrupts; }
+interrupts_go_to() {
+	local vhost irq
+	for vhost in 0 1 2; do
+		for irq in $(interrupts $vhost); do echo $(cat /proc/irq/$irq/{smp,effective}_affinity_list); done
+	done
+}
+same workers-are-pinned "$(printf '%s\n' 0 1 0)" "$(workers_run_on)"
+same interrupts-follow "$(printf '%s\n' '0 0' '1 1' '0 0')" "$(interrupts_go_to)"
+say "$(grep evtchn:v$D /proc/interrupts | tr -s ' ' | paste -sd ';')"
 go $D auto
 check guest-powers-off guest_gone g 400
 ended $SERVER 20
