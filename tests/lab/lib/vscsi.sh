@@ -38,7 +38,7 @@ awaits() {
 	fi
 }
 
-# serve D: starts the program for domain D in the background; sets SERVER.
+# serve D [OPTION…]: starts the program for domain D in the background; sets SERVER.
 serve() {
 	/tmp/xen-pvscsi serve --domid "$@" --follow 3 > "/var/log/pvscsi-$1.log" 2>&1 &
 	SERVER=$!
