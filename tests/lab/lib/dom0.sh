@@ -161,6 +161,21 @@ still_there() {
 	done
 }
 
+# runs_on PID THREAD: the CPUs that the thread of this name may run on; rings_on THREAD: those that the interrupts go to of the event
+# channels that a thread of this name opened.
+runs_on() {
+	local task
+	for task in /proc/"$1"/task/*; do
+		[ "$(cat "$task/comm")" != "$2" ] || awk '$1 == "Cpus_allowed_list:" { print $2 }' "$task/status"
+	done
+}
+rings_on() {
+	local irq
+	for irq in $(awk -v "name=evtchn:$1" '$NF == name { sub(":", "", $1); print $1 }' /proc/interrupts); do
+		cat "/proc/irq/$irq/effective_affinity_list"
+	done
+}
+
 # What a domain that died under a backend could leave behind.
 ports() { "$XEN_BIN/lsevtchn" 0 | wc -l; }
 only_dom0() { [ "$(xl list | awk 'NR > 1 { print $1 }')" = Domain-0 ]; }

@@ -43,24 +43,8 @@ auto_has_hosts() { [ "$(xen-pvscsi list g | awk '/ram:/ { print $7, $8, $9 }' | 
 check auto-has-hosts-1-and-2 within 60 auto_has_hosts
 
 # Three vhosts on two CPUs, each with its interrupt.
-workers_run_on() {
-	local vhost task
-	for vhost in 0 1 2; do
-		for task in /proc/$SERVER/task/*; do
-			[ "$(cat $task/comm)" = v$D-$vhost ] && awk '$1 == "Cpus_allowed_list:" { print $2 }' $task/status
-		done
-	done
-}
-interrupts() { awk -v name=evtchn:v$D-$1 '$NF == name { sub(":", "", $1); print $1 }' /proc/interrupts; }
-interrupts_go_to() {
-	local vhost irq
-	for vhost in 0 1 2; do
-		for irq in $(interrupts $vhost); do echo $(cat /proc/irq/$irq/{smp,effective}_affinity_list); done
-	done
-}
-same workers-are-pinned "$(printf '%s\n' 0 1 0)" "$(workers_run_on)"
-same interrupts-follow "$(printf '%s\n' '0 0' '1 1' '0 0')" "$(interrupts_go_to)"
-say "$(grep evtchn:v$D /proc/interrupts | tr -s ' ' | paste -sd ';')"
+same workers-are-pinned "0 1 0" "$(for vhost in 0 1 2; do runs_on $SERVER v$D-$vhost; done | paste -sd ' ')"
+same interrupts-follow "0 1 0" "$(for vhost in 0 1 2; do rings_on v$D-$vhost; done | paste -sd ' ')"
 go $D auto
 check guest-powers-off guest_gone g 400
 ended $SERVER 20

@@ -14,7 +14,7 @@ files() {
 # unit_is D STATE
 unit_is() { [ "$(systemctl is-active "xen-pvscsi@$1")" = "$2" ]; }
 # servers D: processes that serve domain D.
-servers() { pgrep -f "^(/usr/sbin/)?xen-pvscsi .*serve --domid $1\$" | paste -sd ' '; }
+servers() { pgrep -f "^(/usr/sbin/)?xen-pvscsi .*serve --domid $1( |\$)" | paste -sd ' '; }
 # another D PID: domain D has one server, and it is not this process.
 another() {
 	local now

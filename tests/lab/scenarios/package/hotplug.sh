@@ -28,6 +28,15 @@ check upgrade-installs dpkg -i /mnt/xen-pvscsi_*.deb
 same upgrade-leaves-the-server $server "$(servers $g)"
 go $g second
 meets $g third 100
+# For the next unit, as xen-pvscsi-serve(8) has it.
+mkdir -p /run/systemd/system/xen-pvscsi@.service.d
+cat > /run/systemd/system/xen-pvscsi@.service.d/cpus.conf <<-'UNIT'
+	[Service]
+	ExecStart=
+	ExecStart=/usr/sbin/xen-pvscsi serve --domid %i --cpus 1
+	ProtectKernelTunables=no
+UNIT
+systemctl daemon-reload
 step hotplug-reboot
 # It reboots at once: its domain is gone, and there is another.
 old=$g
@@ -37,6 +46,10 @@ listen guest1
 check hotplug-devices-follow within 100 devices_are "0:0:0:0 4 $BY_ID" "0:0:0:1 4 ${BY_ID%0}1"
 meets $g rebooted 250
 check hotplug-new-unit-is-active unit_is $g active
+same drop-in-pins-the-worker 1 "$(runs_on "$(servers $g)" v$g-0)"
+same drop-in-moves-the-interrupt 1 "$(rings_on v$g-0)"
+rm -r /run/systemd/system/xen-pvscsi@.service.d
+systemctl daemon-reload
 check hotplug-old-unit-ends within 90 unit_is $old inactive
 step hotplug-shutdown
 check hotplug-guest-powers-off guest_gone guest1 250

@@ -1,5 +1,13 @@
 # The same without udev: the watcher starts servers. Then udev without systemd.
 systemctl stop $UDEV
+# Its servers inherit that they may not write to /proc/irq.
+mkdir -p /run/systemd/system/xen-pvscsi-watch.service.d
+cat > /run/systemd/system/xen-pvscsi-watch.service.d/cpus.conf <<-'UNIT'
+	[Service]
+	ExecStart=
+	ExecStart=/usr/sbin/xen-pvscsi watch -- --cpus 1
+UNIT
+systemctl daemon-reload
 # It is up when it says so.
 check watch-starts systemctl enable --now xen-pvscsi-watch
 guest w lab.part=watch
@@ -14,6 +22,8 @@ crashed=$(servers $p)
 kill -KILL $crashed
 check watch-follows-a-crash within 60 another $p $crashed
 meets $w first 250
+same watch-pins-the-worker 1 "$(runs_on $server v$w-0)"
+check confined-interrupt-is-logged sh -c "journalctl -u xen-pvscsi-watch | grep 'does not go to CPU 1: /proc/irq/.*Read-only'"
 systemctl restart xen-pvscsi-watch
 same watch-restart-leaves-the-server $server "$(servers $w)"
 go $w first
