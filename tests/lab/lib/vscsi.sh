@@ -40,6 +40,6 @@ awaits() {
 
 # serve D: starts the program for domain D in the background; sets SERVER.
 serve() {
-	/tmp/xen-pvscsi serve --domid "$1" --follow 3 > "/var/log/pvscsi-$1.log" 2>&1 &
+	/tmp/xen-pvscsi serve --domid "$@" --follow 3 > "/var/log/pvscsi-$1.log" 2>&1 &
 	SERVER=$!
 }
