@@ -122,7 +122,12 @@ impl Worker {
     /// # Errors
     ///
     /// When there is no memory for the pool of buffers, or no descriptor.
-    pub fn new(connection: Connection, control: WorkerEnd, reactor: Reactor) -> io::Result<Self> {
+    pub fn new(connection: Connection, control: WorkerEnd, mut reactor: Reactor) -> io::Result<Self> {
+        let pool = BufferPool::new(SLOTS)?;
+        // Others are taken only while devices keep commands that were aborted.
+        if let Some(memory) = pool.first(usize::try_from(RING_SLOTS).unwrap_or(0)) {
+            reactor.offer(memory);
+        }
         let Connection { domid, ring, events, grants, luns, feature_host, limits, log_limit } = connection;
         let polling = Polling::new(if reactor.tells() { limits.polling } else { Duration::ZERO });
         let mut worker = Self {
@@ -132,7 +137,7 @@ impl Worker {
             grants,
             luns: V2p::default(),
             table: PendingTable::default(),
-            pool: BufferPool::new(SLOTS)?,
+            pool,
             mover: Mover::new(domid),
             list: Box::new([0; LIST_BYTES]),
             fresh: Vec::with_capacity(SLOTS),

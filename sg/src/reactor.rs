@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use pvscsi_guestmem::Span;
+
 use crate::sys;
 
 /// Names an operation: who asked for it, and what it was.
@@ -58,6 +60,12 @@ impl Reactor {
     #[must_use]
     pub fn is_io_uring(&self) -> bool {
         matches!(self.0, sys::reactor::Form::IoUring(_))
+    }
+
+    /// Memory that most data of commands lies in. An engine that can have it pinned once, and not by each command, does so when it
+    /// has its first command.
+    pub fn offer(&mut self, memory: Span) {
+        self.0.offer(memory);
     }
 
     /// Asks for one event when `fd` becomes readable (now, if it is). Must be asked for again after each event.

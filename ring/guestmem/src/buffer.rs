@@ -113,10 +113,51 @@ impl BufferPool {
         self.free.push(buffer);
     }
 
+    /// The memory of the first `count` buffers, those that are taken as long as not more are in use; for a kernel that pins it once.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Option<Span> {
+        let region = Arc::clone(&self.free.first()?.region);
+        let bytes = region.bytes.min(count.saturating_mul(BUFFER_CAPACITY));
+        Some(Span { region, bytes })
+    }
+
     /// How many buffers can be taken now.
     #[must_use]
     pub fn available(&self) -> usize {
         self.free.len()
+    }
+}
+
+/// A part of a pool's memory that stays mapped as long as this lives. Nobody gets at the bytes by it.
+pub struct Span {
+    region: Arc<Region>,
+    bytes: usize,
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Span").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Span {
+    /// Address of the first byte.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.region.base.as_ptr()
+    }
+
+    /// Bytes in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether all data of this buffer lies in it.
+    #[must_use]
+    pub fn contains(&self, buffer: &Buffer) -> bool {
+        let end = buffer.index * BUFFER_CAPACITY + buffer.start + buffer.len;
+        Arc::ptr_eq(&self.region, &buffer.region) && end <= self.bytes
     }
 }
 
@@ -229,6 +270,26 @@ mod tests {
         assert_eq!(lost.as_slice(), [1; 4]);
         pool.give_back(other);
         assert_eq!(pool.available(), 1);
+    }
+
+    #[test]
+    fn the_first_buffers_are_the_ones_in_use() {
+        let mut pool = BufferPool::new(3).unwrap();
+        let span = pool.first(2).unwrap();
+        assert_eq!(span.bytes(), 2 * BUFFER_CAPACITY);
+        for _ in 0..3 {
+            let (a, b) = (pool.take(0, 4096).unwrap(), pool.take(5, BUFFER_CAPACITY - 5).unwrap());
+            assert_eq!(a.as_ptr(), span.as_ptr());
+            assert!(span.contains(&a) && span.contains(&b));
+            let third = pool.take(0, 1).unwrap();
+            assert!(!span.contains(&third));
+            pool.give_back(third);
+            pool.give_back(b);
+            pool.give_back(a);
+        }
+        let other = BufferPool::new(3).unwrap().take(0, 1).unwrap();
+        assert!(!span.contains(&other), "of another pool");
+        assert_eq!(pool.first(9).unwrap().bytes(), 3 * BUFFER_CAPACITY);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod buffer;
 #[cfg_attr(loom, path = "loom_page.rs")]
 mod shared_page;
 
-pub use buffer::{BUFFER_CAPACITY, Buffer, BufferPool};
+pub use buffer::{BUFFER_CAPACITY, Buffer, BufferPool, Span};
 pub use shared_page::{HeapPage, SharedPage};
 
 /// Bytes in a page of the vscsiif protocol and of every x86 guest (vscsiif.h, `VSCSIIF_PAGE_SIZE`).

@@ -54,8 +54,9 @@ impl Loan {
     }
 
     fn start(self: &Arc<Self>, again: bool, token: Token, reactor: &mut Reactor) {
+        let registered = self.buffer.as_ref().is_some_and(|buffer| reactor.0.has_registered(buffer));
         let keep: Keep = Arc::clone(self) as Keep;
-        let what = What::Command { command: &raw const self.command, again };
+        let what = What::Command { command: &raw const self.command, again, registered };
         // SAFETY: the descriptor and all that the command points to are in `keep`. As long as it lives, `Arc::get_mut` gives nobody
         // the CDB, the buffer or the command; sense data is atomics.
         unsafe { reactor.0.transfer(self.device.as_fd(), what, token, keep) };

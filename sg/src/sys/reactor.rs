@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pvscsi_guestmem::{Buffer, Span};
+
 use crate::reactor::{Event, ReactorKind, Token};
 use crate::sys::bsg::COMMAND_LEN;
 use crate::sys::poller::Poller;
@@ -39,8 +41,9 @@ pub(crate) enum What {
     File { way: Way, first: *mut u8, bytes: u32, offset: u64 },
     /// Wait until what was written to a file is on stable storage; by io_uring only.
     Sync,
-    /// `IORING_OP_URING_CMD` with this command; with `again` the kernel may wait for what it needs. By io_uring only.
-    Command { command: *const [u8; COMMAND_LEN], again: bool },
+    /// `IORING_OP_URING_CMD` with this command; with `again` the kernel may wait for what it needs. `registered`: its data lies in
+    /// memory for which [`Form::has_registered`] was true. By io_uring only.
+    Command { command: *const [u8; COMMAND_LEN], again: bool, registered: bool },
 }
 
 /// Which way data goes between memory and a file.
@@ -92,6 +95,20 @@ impl Form {
                 tracing::info!("no io_uring here ({error}): using poll");
                 Self::Poll(Poller::default())
             })),
+        }
+    }
+
+    pub(crate) fn offer(&mut self, memory: Span) {
+        if let Self::IoUring(uring) = self {
+            uring.offer(memory);
+        }
+    }
+
+    /// Whether the kernel has the memory of this buffer pinned for us.
+    pub(crate) fn has_registered(&mut self, buffer: &Buffer) -> bool {
+        match self {
+            Self::IoUring(uring) => uring.has_registered(buffer),
+            Self::Poll(_) => false,
         }
     }
 

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+use pvscsi_guestmem::{Buffer, Span};
+
 use crate::reactor::{Event, Reactor};
 use crate::sys::reactor::{Operation, Way, What};
 
@@ -31,8 +33,18 @@ type Ring = IoUring<squeue::Entry128, cqueue::Entry32>;
 
 pub(crate) struct Uring {
     ring: Ring,
+    memory: Memory,
     table: Vec<Slot>,
     free: Vec<usize>,
+}
+
+/// Memory that the kernel pins once, and not for each command.
+enum Memory {
+    None,
+    /// Nobody has needed it yet: it is not even touched.
+    Offered(Span),
+    /// It is the ring's registered buffer 0. The span keeps its addresses from being used for something else.
+    Registered(Span),
 }
 
 /// A place for one operation.
@@ -68,11 +80,41 @@ impl Uring {
         // Enough for most: it grows only when more is under way than ever before.
         let places = usize::try_from(ENTRIES).unwrap_or(0);
         let table = (0..places).map(|_| Slot::default()).collect();
-        Ok(Self { ring, table, free: (0..places).rev().collect() })
+        Ok(Self { ring, memory: Memory::None, table, free: (0..places).rev().collect() })
     }
 
     fn under_way(&self) -> usize {
         self.table.len().saturating_sub(self.free.len())
+    }
+
+    pub(crate) fn offer(&mut self, memory: Span) {
+        if matches!(self.memory, Memory::None) {
+            self.memory = Memory::Offered(memory);
+        }
+    }
+
+    pub(crate) fn has_registered(&mut self, buffer: &Buffer) -> bool {
+        self.memory = match std::mem::replace(&mut self.memory, Memory::None) {
+            Memory::Offered(span) => self.register(span),
+            known => known,
+        };
+        matches!(&self.memory, Memory::Registered(span) if span.contains(buffer))
+    }
+
+    fn register(&mut self, span: Span) -> Memory {
+        let iovec = libc::iovec { iov_base: span.as_ptr().cast(), iov_len: span.bytes() };
+        // SAFETY: the span is memory of ours that stays mapped as long as it lives, which is as long as the ring does, and the kernel
+        // touches it for operations only.
+        match unsafe { self.ring.submitter().register_buffers(&[iovec]) } {
+            Ok(()) => {
+                tracing::info!("{} KiB of buffers are registered with io_uring", span.bytes() / 1024);
+                Memory::Registered(span)
+            }
+            Err(error) => {
+                tracing::info!("io_uring does not register buffers ({error}): each command pins its own");
+                Memory::None
+            }
+        }
     }
 
     pub(crate) fn start(&mut self, operation: Operation) {
@@ -100,11 +142,12 @@ impl Uring {
                 opcode::Write::new(fd, first.cast_const(), bytes).offset(offset).build().into()
             }
             What::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build().into(),
-            What::Command { command, again } => {
+            What::Command { command, again, registered } => {
                 // SAFETY: the command is in memory that the operation keeps alive, and nobody writes to it.
                 let command = unsafe { command.read() };
                 // The driver does not look at the number of the operation.
-                let entry = opcode::UringCmd80::new(fd, 0).cmd(command).build();
+                let entry =
+                    opcode::UringCmd80::new(fd, 0).cmd(command).buf_index(registered.then_some(0)).build();
                 if again { entry.flags(squeue::Flags::ASYNC) } else { entry }
             }
         };

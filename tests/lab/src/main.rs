@@ -88,6 +88,9 @@ enum Verb {
         /// Which backend serves the guest
         #[arg(long, value_enum, default_value_t = Backend::Ours)]
         backend: Backend,
+        /// Options for xen-pvscsi serve, such as '--engine sg-uring'
+        #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
+        serve: String,
         #[command(flatten)]
         dist: DistArgument,
     },
@@ -139,8 +142,8 @@ fn work(verb: Verb) -> Outcome<bool> {
             bench::run(&image, &programs, quick)?;
             Ok(true)
         }
-        Verb::Profile { job, backend, dist } => {
-            profile::run(&ready(dist.dist.unwrap_or_default())?, backend, &job)?;
+        Verb::Profile { job, backend, serve, dist } => {
+            profile::run(&ready(dist.dist.unwrap_or_default())?, backend, &serve, &job)?;
             Ok(true)
         }
     }

@@ -86,7 +86,7 @@ struct Names {
 /// # Errors
 ///
 /// When there is no such job, something does not build, or the boot fails.
-pub fn run(image: &Image, backend: Backend, job: &str) -> Outcome<()> {
+pub fn run(image: &Image, backend: Backend, serve: &str, job: &str) -> Outcome<()> {
     let guest = tools::lab_dir().join("scenarios/bench/guest.sh");
     let jobs = jobs(&fs::read_to_string(&guest).map_err(at(&guest))?);
     if !jobs.iter().any(|known| known == job) {
@@ -103,7 +103,7 @@ pub fn run(image: &Image, backend: Backend, job: &str) -> Outcome<()> {
     };
     programs.push(mark);
     let counts = dir.join("counts");
-    let variables = [&*format!("PROFILE='{job}'"), "QUICK="];
+    let variables = [&*format!("PROFILE='{job}'"), &format!("SERVE='{serve}'"), "QUICK="];
     let run = Run {
         scenario: "bench",
         backend,

@@ -11,7 +11,7 @@ round() {
 	if [ $2 = ours ]; then
 		no_scsiback || fail bench-$1 "xen-scsiback is loaded beside ours"
 		vdev $D 0 0 $HCTL 0:0:0:0
-		serve $D
+		serve $D ${SERVE:-}
 	else
 		lio_up $DISK $HCTL
 		vdev $D 0 0 $NAA:0 0:0:0:0
