@@ -28,6 +28,7 @@ pub mod libvirt;
 pub mod limits;
 pub mod lio;
 pub mod log_limit;
+pub mod measure;
 pub mod options;
 pub mod pdev;
 mod pending;

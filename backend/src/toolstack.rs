@@ -26,7 +26,7 @@ pub mod spec;
 mod tree;
 mod xl;
 
-pub(crate) use tree::vm;
+pub(crate) use tree::{own, vm};
 
 pub use attach::{Attached, Given};
 pub use create::Creation;

@@ -41,6 +41,7 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     refused(&["server"], 2, &["'server'"]);
     refused(&["--log", "a=b=c", "serve", "--domid", "1"], 2, &["--log", "a=b=c"]);
     refused(&["demo", "--size", "1k"], 2, &["'1k'", "16M"]);
+    refused(&["measure", "--rounds", "0"], 2, &["'0'", "--rounds"]);
 }
 
 #[test]
@@ -57,6 +58,7 @@ fn a_host_without_xenstore_is_one_line_and_status_1() {
         &["detach", "1", "0:0:0:0"],
         &["list"],
         &["list", "--json", "1"],
+        &["measure"],
     ] {
         refused(verb, 1, &["/no/such/xenstored", "xenstored run", "XENSTORED_PATH"]);
     }

@@ -17,7 +17,7 @@ pub(super) const OURS: &str = "xen-pvscsi";
 /// # Errors
 ///
 /// Failures of xenstore.
-pub(super) fn own(store: &mut impl Nodes) -> Result<DomId, Error> {
+pub fn own(store: &mut impl Nodes) -> Result<DomId, Error> {
     // Not every xenstored gives dom0 this node.
     Ok(DomId(text(store, "domid")?.parse().unwrap_or(0)))
 }

@@ -1,7 +1,7 @@
 //! The seam to the hypervisor: grants, event channels, xenstore.
 //!
 //! [`GrantTable`] and [`EventChannel`] are traits, for a simulated Xen implements them too; [`sys`] holds their Linux
-//! form (`/dev/xen/gntdev`, `/dev/xen/evtchn`, and for frontends `/dev/xen/gntalloc`). Xenstore is a wire protocol over a
+//! form (`/dev/xen/gntdev`, `/dev/xen/gntalloc`, `/dev/xen/evtchn`). Xenstore is a wire protocol over a
 //! socket, so one client ([`xenstore::Xenstore`]) serves the real daemon and the simulated one alike.
 #![cfg_attr(
     not(test),

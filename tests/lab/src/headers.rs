@@ -172,16 +172,17 @@ fn grant_copy_rows() -> Vec<(&'static str, i128)> {
 }
 
 fn gntdev_rows() -> Vec<(&'static str, i128)> {
-    use gntdev::{GrantCopy, MapGrantRef, UnmapGrantRef};
+    use gntdev::{GrantCopy, MapGrantRef, Ref, UnmapGrantRef};
     rows![
         "IOCTL_GNTDEV_MAP_GRANT_REF" => gntdev::IOCTL_GNTDEV_MAP_GRANT_REF,
         "IOCTL_GNTDEV_UNMAP_GRANT_REF" => gntdev::IOCTL_GNTDEV_UNMAP_GRANT_REF,
         "IOCTL_GNTDEV_GRANT_COPY" => gntdev::IOCTL_GNTDEV_GRANT_COPY,
-        "sizeof(struct ioctl_gntdev_map_grant_ref)" => size_of::<MapGrantRef>(),
         "offsetof(struct ioctl_gntdev_map_grant_ref, count)" => offset_of!(MapGrantRef, count),
         "offsetof(struct ioctl_gntdev_map_grant_ref, index)" => offset_of!(MapGrantRef, index),
-        "offsetof(struct ioctl_gntdev_map_grant_ref, refs[0].domid)" => offset_of!(MapGrantRef, domid),
-        "offsetof(struct ioctl_gntdev_map_grant_ref, refs[0].ref)" => offset_of!(MapGrantRef, gref),
+        "offsetof(struct ioctl_gntdev_map_grant_ref, refs)" => offset_of!(MapGrantRef, refs),
+        "sizeof(((struct ioctl_gntdev_map_grant_ref *)0)->refs[0])" => size_of::<Ref>(),
+        "offsetof(struct ioctl_gntdev_grant_ref, domid)" => offset_of!(Ref, domid),
+        "offsetof(struct ioctl_gntdev_grant_ref, ref)" => offset_of!(Ref, gref),
         "sizeof(struct ioctl_gntdev_unmap_grant_ref)" => size_of::<UnmapGrantRef>(),
         "offsetof(struct ioctl_gntdev_unmap_grant_ref, index)" => offset_of!(UnmapGrantRef, index),
         "offsetof(struct ioctl_gntdev_unmap_grant_ref, count)" => offset_of!(UnmapGrantRef, count),

@@ -1,4 +1,5 @@
-//! `/dev/xen/gntalloc`: pages of our own that another domain may use (Linux uapi/xen/gntalloc.h). A frontend's side.
+//! `/dev/xen/gntalloc`: pages of our own that another domain may use (Linux uapi/xen/gntalloc.h): a frontend's
+//! side, and what a measurement uses.
 
 use std::fs::{File, OpenOptions};
 use std::io;

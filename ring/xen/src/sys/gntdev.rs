@@ -5,15 +5,29 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use pvscsi_guestmem::{PAGE_SIZE, SharedPage};
 
 use crate::sys::grant_copy::{CopyBatch, RawSegment};
 use crate::{DomId, GrantError, GrantRef, GrantTable};
 
-/// `struct ioctl_gntdev_map_grant_ref` with one reference.
+/// Most pages that are mapped together: the data of the longest request.
+pub const MOST_PAGES: usize = 128;
+
+/// `struct ioctl_gntdev_grant_ref`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
+pub struct Ref {
+    /// The domain that granted the page.
+    pub domid: u32,
+    /// Its reference.
+    pub gref: u32,
+}
+
+/// `struct ioctl_gntdev_map_grant_ref` with room for [`MOST_PAGES`] references.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
 pub struct MapGrantRef {
     /// References in the array.
     pub count: u32,
@@ -21,10 +35,8 @@ pub struct MapGrantRef {
     pub pad: u32,
     /// Offset for mmap, set by the kernel.
     pub index: u64,
-    /// The domain that granted the page.
-    pub domid: u32,
-    /// Its reference.
-    pub gref: u32,
+    /// The array.
+    pub refs: [Ref; MOST_PAGES],
 }
 
 /// `struct ioctl_gntdev_unmap_grant_ref`.
@@ -49,7 +61,7 @@ pub struct GrantCopy {
     pub segments: *mut RawSegment,
 }
 
-/// `IOCTL_GNTDEV_MAP_GRANT_REF`: direction none, type 'G', number 0, 24 bytes.
+/// `IOCTL_GNTDEV_MAP_GRANT_REF`: direction none, type 'G', number 0, 24 bytes, however many references there are.
 pub const IOCTL_GNTDEV_MAP_GRANT_REF: u64 = 0x0018_4700;
 /// `IOCTL_GNTDEV_UNMAP_GRANT_REF`.
 pub const IOCTL_GNTDEV_UNMAP_GRANT_REF: u64 = 0x0010_4701;
@@ -85,42 +97,82 @@ impl Gntdev {
     }
 }
 
-/// A mapped grant: unmapped, then given back, on drop. Not Clone.
-struct Mapping {
+/// Mapped grants, one behind the other: unmapped, then given back, on drop. Not Clone.
+#[derive(Debug)]
+pub struct Mapping {
     device: Arc<OwnedFd>,
     index: u64,
     base: NonNull<u8>,
+    pages: usize,
 }
 
-// SAFETY: the address is used for munmap only.
+// SAFETY: the address is used for loads of atomics and for munmap only.
 unsafe impl Send for Mapping {}
-// SAFETY: as for Send; there is nothing to do with a shared reference.
+// SAFETY: as for Send; a shared reference gives atomic loads.
 unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `map_page` with this address and size, and nobody uses it any more.
-        let unmapped = unsafe { libc::munmap(self.base.as_ptr().cast(), PAGE_SIZE) };
+        // SAFETY: the mapping was made in `map` with this address and size, and nobody uses it any more.
+        let unmapped = unsafe { libc::munmap(self.base.as_ptr().cast(), bytes(self.pages)) };
         assert_eq!(unmapped, 0, "munmap of our own mapping");
-        give_back(&self.device, self.index);
+        give_back(&self.device, self.index, self.pages);
     }
 }
 
-fn give_back(device: &OwnedFd, index: u64) {
-    let mut unmap = UnmapGrantRef { index, count: 1, pad: 0 };
+impl Mapping {
+    /// The sum of the first byte of each page.
+    #[must_use]
+    pub fn touch(&self) -> u64 {
+        let first_byte = |page| {
+            // SAFETY: the page lies in the mapping.
+            let at = unsafe { self.base.as_ptr().add(bytes(page)) };
+            // SAFETY: it is mapped as long as `self` lives, and only atomics reach it.
+            let byte = unsafe { AtomicU8::from_ptr(at) };
+            u64::from(byte.load(Ordering::Relaxed))
+        };
+        (0..self.pages).map(first_byte).fold(0, u64::saturating_add)
+    }
+}
+
+fn bytes(pages: usize) -> usize {
+    pages.saturating_mul(PAGE_SIZE)
+}
+
+fn count(pages: usize) -> u32 {
+    let Ok(count) = u32::try_from(pages) else {
+        unreachable!("{pages} pages are more than are mapped together")
+    };
+    count
+}
+
+fn give_back(device: &OwnedFd, index: u64, pages: usize) {
+    let mut unmap = UnmapGrantRef { index, count: count(pages), pad: 0 };
     // SAFETY: the kernel reads `unmap`, which lives across the call.
     let done = unsafe { ioctl::unmap_grant_ref(device.as_raw_fd(), &raw mut unmap) };
     assert!(done.is_ok(), "gntdev does not know its own index {index}: {done:?}");
 }
 
-impl GrantTable for Gntdev {
-    fn map_page(&self, gref: GrantRef) -> Result<SharedPage, GrantError> {
-        let refused = |source: io::Error| GrantError::Refused { gref, source };
+impl Gntdev {
+    /// Maps these pages together, readable and writable; all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when the hypervisor does not allow one of them.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or there are more than [`MOST_PAGES`].
+    pub fn map(&self, grefs: &[GrantRef]) -> io::Result<Mapping> {
+        let pages = grefs.len();
+        assert!((1..=MOST_PAGES).contains(&pages), "{pages} pages cannot be mapped together");
         let mut map =
-            MapGrantRef { count: 1, pad: 0, index: 0, domid: u32::from(self.domid.0), gref: gref.0 };
-        // SAFETY: the kernel reads and writes `map`, which lives across the call and has room for its one reference.
-        unsafe { ioctl::map_grant_ref(self.device.as_raw_fd(), &raw mut map) }
-            .map_err(|e| refused(e.into()))?;
+            MapGrantRef { count: count(pages), pad: 0, index: 0, refs: [Ref::default(); MOST_PAGES] };
+        for (place, gref) in map.refs.iter_mut().zip(grefs) {
+            *place = Ref { domid: u32::from(self.domid.0), gref: gref.0 };
+        }
+        // SAFETY: the kernel reads and writes `map`, which lives across the call and has room for `count` references.
+        unsafe { ioctl::map_grant_ref(self.device.as_raw_fd(), &raw mut map) }?;
         let Ok(offset) = libc::off_t::try_from(map.index) else {
             unreachable!("gntdev gave offset {}", map.index)
         };
@@ -129,7 +181,7 @@ impl GrantTable for Gntdev {
         let at = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                PAGE_SIZE,
+                bytes(pages),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 self.device.as_raw_fd(),
@@ -138,11 +190,18 @@ impl GrantTable for Gntdev {
         };
         if at == libc::MAP_FAILED {
             let error = io::Error::last_os_error();
-            give_back(&self.device, map.index);
-            return Err(refused(error));
+            give_back(&self.device, map.index, pages);
+            return Err(error);
         }
         let Some(base) = NonNull::new(at.cast::<u8>()) else { unreachable!("mmap gave address 0") };
-        let owner = Mapping { device: Arc::clone(&self.device), index: map.index, base };
+        Ok(Mapping { device: Arc::clone(&self.device), index: map.index, base, pages })
+    }
+}
+
+impl GrantTable for Gntdev {
+    fn map_page(&self, gref: GrantRef) -> Result<SharedPage, GrantError> {
+        let owner = self.map(&[gref]).map_err(|source| GrantError::Refused { gref, source })?;
+        let base = owner.base;
         // SAFETY: the page is mapped readable and writable until `owner` is dropped, and reached through SharedPage only.
         Ok(unsafe { SharedPage::from_mapping(base, Box::new(owner)) })
     }
@@ -169,5 +228,13 @@ mod tests {
         } else {
             assert_eq!(Gntdev::open(DomId(1)).err().map(|e| e.kind()), Some(io::ErrorKind::NotFound));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "129 pages cannot be mapped together")]
+    fn more_pages_than_there_is_room_for_are_our_bug() {
+        // Any descriptor will do: none of its ioctls is called.
+        let device = Arc::new(File::open("/dev/null").unwrap().into());
+        let _ = Gntdev { device, domid: DomId(1) }.map(&[GrantRef(1); MOST_PAGES + 1]);
     }
 }

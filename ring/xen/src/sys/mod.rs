@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "ioctl, mmap and raw pointers in copy segments")]
 
 pub mod evtchn;
-#[cfg(feature = "frontend")]
 pub mod gntalloc;
 pub mod gntdev;
 pub mod grant_copy;

@@ -40,6 +40,8 @@ meets $D idle 250
 # But for the mappings: the thread of a reset leaves its stack and its heap to the next one.
 held=$(holds $SERVER)
 same server-holds-the-same "${held_first% maps=*}" "${held% maps=*}"
+# Nobody does anything now; microseconds are thousands of instructions.
+. /mnt/scenario/measure.sh
 go $D idle
 check guest-powers-off guest_gone g 250
 ended $SERVER 20
