@@ -69,45 +69,58 @@ pub enum End {
 }
 
 impl Machine<'_> {
-    /// Boots, shows the lab's lines as they come, and waits for the end.
+    /// Boots, shows the lab's lines as they come, and waits for the end. The second value: whether dom0's userland came up at all.
     ///
     /// # Errors
     ///
     /// When QEMU cannot be started or the log cannot be written.
-    pub fn boot(&self) -> Outcome<End> {
+    pub fn boot(&self) -> Outcome<(End, bool)> {
         let mut log = File::create(self.log).map_err(at(self.log))?;
         let start = Instant::now();
         let mut qemu = self.start()?;
         let lines = qemu.stdout.take().map(lines_of).ok_or("QEMU has no output")?;
-        let end = self.watch(&lines, &mut log, start);
+        let mut last = None;
+        let end = self.watch(&lines, &mut log, start, &mut last);
         if !matches!(end, Ok(None)) {
             // It may have gone meanwhile, which is as good.
             let _ = qemu.kill();
         }
         let status = qemu.wait().map_err(|e| format!("QEMU: {e}"))?;
-        match end? {
-            None if status.success() => Ok(End::PoweredOff),
-            None => Ok(End::Broken(format!("QEMU ended with {status}"))),
-            Some(why) => Ok(End::Broken(why)),
-        }
+        let end = match end? {
+            None if status.success() => End::PoweredOff,
+            None => End::Broken(format!("QEMU ended with {status}")),
+            Some(why) => End::Broken(why),
+        };
+        Ok((end, last.is_some()))
     }
 
-    /// Reads the console until QEMU closes it (`None`) or there is a reason to stop.
-    fn watch(&self, lines: &Receiver<Vec<u8>>, log: &mut File, start: Instant) -> Outcome<Option<String>> {
-        let (mut last, mut told, mut size) = (String::from("booting"), start, 0);
+    /// Reads the console until QEMU closes it (`None`) or there is a reason to stop. `last`: the lab's last line.
+    fn watch(
+        &self,
+        lines: &Receiver<Vec<u8>>,
+        log: &mut File,
+        start: Instant,
+        last: &mut Option<String>,
+    ) -> Outcome<Option<String>> {
+        let (mut told, mut size) = (start, 0);
+        let said = |last: &Option<String>| last.clone().unwrap_or_else(|| "booting".into());
         let mut stop: Option<(Instant, String)> = None;
         loop {
             let now = Instant::now();
             match &stop {
                 Some((when, why)) if now >= *when => return Ok(Some(why.clone())),
                 None if now.duration_since(start) >= self.limit => {
-                    return Ok(Some(format!("not done after {} s; last: {last}", self.limit.as_secs())));
+                    return Ok(Some(format!(
+                        "not done after {} s; last: {}",
+                        self.limit.as_secs(),
+                        said(last)
+                    )));
                 }
                 _ => {}
             }
             if now.duration_since(told) >= PROGRESS {
                 told = now;
-                println!("{}: {} s, last: {last}", self.name, now.duration_since(start).as_secs());
+                println!("{}: {} s, last: {}", self.name, now.duration_since(start).as_secs(), said(last));
             }
             let bytes = match lines.recv_timeout(Duration::from_millis(500)) {
                 Ok(bytes) => bytes,
@@ -121,9 +134,9 @@ impl Machine<'_> {
             log.write_all(&bytes).map_err(at(self.log))?;
             let line = String::from_utf8_lossy(&bytes);
             let line = line.trim_end();
-            if let Some(said) = report::lab_line(line) {
-                println!("{}: {said}", self.name);
-                last = said.to_owned();
+            if let Some(text) = report::lab_line(line) {
+                println!("{}: {text}", self.name);
+                *last = Some(text.to_owned());
                 told = now;
             } else if report::is_crash(line) && stop.is_none() {
                 stop = Some((now + LAST_WORDS, format!("crashed: {line}")));
@@ -148,8 +161,8 @@ impl Machine<'_> {
             "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none {noreboot} smap=0 smep=0 pku=0 \
              dom0_mem=2560M,max:2560M dom0_max_vcpus={dom0_cpus} {scheduler}"
         );
-        // loglevel=2: only what is as bad as a crash. The stall detector misfires when this machine is busy.
-        let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1";
+        // loglevel=2: only what is as bad as a crash. The detectors of stalls and lockups misfire when this machine is busy.
+        let dom0 = "root=/dev/vda ro console=hvc0 panic=-1 loglevel=2 rcupdate.rcu_cpu_stall_suppress=1 watchdog_thresh=60";
         let plugin = self.plugin.map(|plugin| ["-plugin", plugin]);
         let devices = if self.devices { self.devices()? } else { Vec::new() };
         tools::mortal("qemu-system-x86_64")

@@ -1,5 +1,5 @@
 # Each device gets all commands of sg3_utils from dom0, then from a guest by each engine in turn: always the same bytes. At last the disk
-# keeps a command by each engine, and the server does not wait for it.
+# keeps a command of bsg-uring, and the server does not wait for it.
 check scsiback-not-loaded no_scsiback
 PATH=/tmp:$PATH HERE=$OVERLAY/engines ENGINES='bsg-uring sg-uring sg-epoll'
 export CUT_RESIDUALS=yes
@@ -61,18 +61,25 @@ for engine in $ENGINES; do
 	done < /tmp/devices
 	same $engine-is-the-engine 2 "$(grep -c "its engine is $engine" /var/log/pvscsi-$engine.log)"
 	echo 0 > $DEBUG/ptype
-	# The disk takes a command and does not answer it.
-	echo 4 > $DEBUG/opts && echo 1 > $DEBUG/every_nth
-	go $D $engine-compared
-	check $engine-hangs meets $D $engine-hangs 60
+	# The disk takes a command and does not answer it. That of an sg engine can be taken back (scenario hang); bsg's cannot.
+	if [ $engine = bsg-uring ]; then
+		check buffers-are-registered grep -q 'KiB of buffers are registered with io_uring' /var/log/pvscsi-$engine.log
+		echo 4 > $DEBUG/opts && echo 1 > $DEBUG/every_nth
+		go $D $engine-compared
+		check $engine-hangs meets $D $engine-hangs 60
+	else
+		go $D $engine-compared
+	fi
 	start=$(cut -d. -f1 /proc/uptime)
 	check $engine-hung-detached xen-pvscsi detach --force g 0:0:0:0
 	check $engine-other-detached xen-pvscsi detach --force g 0:0:1:0
 	say "$engine: detached after $(($(cut -d. -f1 /proc/uptime) - start)) s"
 	server_ends $engine-server-exits-0 20
 	say "$engine: the server ended after $(($(cut -d. -f1 /proc/uptime) - start)) s"
-	echo 0 > $DEBUG/every_nth && echo 0 > $DEBUG/opts
-	go $D $engine-hangs
+	if [ $engine = bsg-uring ]; then
+		echo 0 > $DEBUG/every_nth && echo 0 > $DEBUG/opts
+		go $D $engine-hangs
+	fi
 	check $engine-is-left meets $D $engine-left 60
 done
 check guest-powers-off guest_gone g 60
