@@ -38,8 +38,8 @@ awaits() {
 	fi
 }
 
-# serve D: starts the program for domain D in the background; sets SERVER.
+# serve D [OPTIONS...]: starts the program for domain D in the background; sets SERVER.
 serve() {
-	/tmp/xen-pvscsi serve --domid "$1" --follow 3 > "/var/log/pvscsi-$1.log" 2>&1 &
+	/tmp/xen-pvscsi serve --domid "$1" --follow 3 "${@:2}" > "/var/log/pvscsi-$1.log" 2>&1 &
 	SERVER=$!
 }
