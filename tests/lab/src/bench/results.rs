@@ -214,7 +214,9 @@ impl Results {
             out.push_str(", 99 % done within µs");
         }
         out.push_str(":\n\n| job |");
-        backends.iter().for_each(|backend| drop(write!(out, " {} |", backend.name())));
+        for backend in &backends {
+            let _ = write!(out, " {} |", backend.name());
+        }
         let _ = writeln!(out, "\n|---|{}", "---|".repeat(backends.len()));
         for job in &self.jobs {
             let _ = write!(out, "| {job} |");
