@@ -72,11 +72,10 @@ enum Verb {
     },
     /// Compare our layouts and constants with the C headers (no boot)
     Headers,
-    /// Measure xen-pvscsi and the kernel's xen-scsiback, in turn
+    /// Measure xen-pvscsi and other backends, in turn
     Bench {
-        /// Fewer I/Os: a first idea, with more noise
-        #[arg(long)]
-        quick: bool,
+        #[command(flatten)]
+        options: bench::Options,
         #[command(flatten)]
         dist: DistArgument,
     },
@@ -136,10 +135,10 @@ fn work(verb: Verb) -> Outcome<bool> {
             test(names, dist.dist, jobs.unwrap_or_else(machines))
         }
         Verb::Headers => Ok(finish(&headers::compare()?)),
-        Verb::Bench { quick, dist } => {
+        Verb::Bench { options, dist } => {
             let image = ready(dist.dist.unwrap_or_default())?;
             let programs = program::build()?;
-            bench::run(&image, &programs, quick)?;
+            bench::run(&image, &programs, &options)?;
             Ok(true)
         }
         Verb::Profile { job, backend, serve, dist } => {

@@ -1,14 +1,20 @@
 # The jobs, each a fixed number of I/Os: a fixed time would take hours where virtual time counts instructions.
 
-# job RW BS DEPTH IOS [OPTIONS...]
+# job RW BS DEPTH IOS [OPTIONS...]: says the I/Os per second, and how many microseconds half, 99 and 99.9 % of them took at most.
 job() {
 	local rw=$1 bs=$2 depth=$3 ios=$4
 	shift 4
 	[ -z "$QUICK" ] || ios=$((ios / 5))
-	# Fields of terse version 3: I/Os per second of reads (8) and of writes (49).
+	# Fields of terse version 3: of reads I/Os per second (8) and completion times (from 18), of writes the same (49, and from 59).
 	fio --name=job --filename=$DISK --rw=$rw --bs=$bs --iodepth=$depth --number_ios=$ios --size=60m --io_size=100g --randrepeat=1 \
-		--direct=1 --ioengine=libaio --output-format=terse --terse-version=3 "$@" |
-		awk -F';' -v job="$rw $bs qd$depth" '$1 == 3 { printf "LAB BENCH %s %d\n", job, $8 + $49 }'
+		--percentile_list=50:99:99.9 --direct=1 --ioengine=libaio --output-format=terse --terse-version=3 "$@" |
+		awk -F';' -v job="$rw $bs qd$depth" '
+			function us(i) { sub(/.*=/, "", $i); return $i }
+			$1 == 3 {
+				i = $8 > 0 ? 18 : 59
+				printf "LAB LATENCY %s %s %s %s\n", job, us(i), us(i + 1), us(i + 2)
+				printf "LAB BENCH %s %d\n", job, $8 + $49
+			}'
 }
 
 # measure RW BS DEPTH IOS: a job, or for a profile only the one that it is about.
@@ -26,9 +32,29 @@ measure() {
 	fi
 }
 
-disk 0 || fail disk "no disk"
+# counted RW BS DEPTH IOS: a job while dom0 counts system calls; says the number of its I/Os only.
+counted() {
+	local ios=$4
+	[ -z "$QUICK" ] || ios=$((ios / 5))
+	meet "$1 $2 qd$3"
+	job "$@" > /dev/null
+	say "COUNTED $1 $2 qd$3 $ios"
+	meet "after $1 $2 qd$3"
+}
+
+if [ -n "$lab_disk" ]; then
+	DISK=/dev/$lab_disk
+	within 20 test -b $DISK || fail disk "no $DISK"
+else
+	disk 0 || fail disk "no disk"
+fi
 # Wakes everything up; its figure is not used.
 job randread 4k 1 1000 > /dev/null
+if [ -n "$lab_calls" ]; then
+	counted randread 4k 1 5000
+	counted randread 4k 10 8000
+	return
+fi
 measure randread 4k 1 5000
 measure randwrite 4k 1 5000
 measure randread 4k 10 8000
@@ -36,3 +62,5 @@ measure randwrite 4k 10 8000
 measure read 64k 4 3000
 measure read 508k 4 1500
 measure write 508k 4 1500
+# Dom0 looks what the backend does when there is nothing to do.
+[ -n "$PROFILE" ] || meet idle
