@@ -12,7 +12,7 @@ behind scsi_debug 0 > /tmp/devices
 
 for name in $GUESTS; do
 	case $name in a) phases='one four two all full' ;; b) phases='two all full' ;; *) phases='all full' ;; esac
-	guest $name lab.phases=$(echo $phases | tr ' ' ,) 320
+	guest $name lab.phases=$(echo $phases | tr ' ' ,) 448
 	for n in 0 1 2 3; do
 		read -r hctl
 		vhost $D $n

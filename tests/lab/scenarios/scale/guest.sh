@@ -18,7 +18,7 @@ reads() {
 	meet $phase-done
 }
 
-for phase in $(tr ' ' '\n' < /proc/cmdline | sed -n 's/^lab.phases=//p' | tr , ' '); do
+for phase in $(echo $lab_phases | tr , ' '); do
 	case $phase in
 		one) reads one 4 $(echo "$DISKS" | head -n 1) ;;
 		full) reads full 10 $DISKS ;;
