@@ -50,7 +50,7 @@ vhost_guest() {
 disk_guest() {
 	guest_config $1 "lab.disk=xvdb $3"
 	echo "disk=['format=raw,vdev=xvdb,access=rw,backendtype=$2,direct-io-safe,target=$DISK']" >> /tmp/guests/$1
-	xl create -q -p /tmp/guests/$1 || return 1
+	xl create -q -p /tmp/guests/$1 || { cat /var/log/xen/qemu-dm-$1.log && return 1; }
 	D=$(xl domid $1)
 	listen $1
 }
