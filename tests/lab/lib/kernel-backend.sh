@@ -21,11 +21,13 @@ lio_up() {
 # lio_down: takes all of it away again, the module too.
 lio_down() {
 	local tpg=$TARGET/xen-pvscsi/$NAA/tpgt_1
-	echo NULL > $tpg/nexus
+	# The backend lets its guest go a little after the toolstack.
+	within 20 no_nexus $tpg
 	rm $tpg/lun/lun_0/lab
 	rmdir $tpg/lun/lun_0 $tpg $TARGET/xen-pvscsi/$NAA $TARGET/xen-pvscsi
 	rmdir $TARGET/core/pscsi_0/lab $TARGET/core/pscsi_0
 	modprobe -r xen-scsiback
 }
 
+no_nexus() { echo NULL > $1/nexus; }
 no_scsiback() { [ ! -d /sys/module/xen_scsiback ]; }

@@ -9,10 +9,10 @@ echo "QUICK=$QUICK PROFILE='$PROFILE'" > $OVERLAY/facts
 round() {
 	local name=$1 backend=$2
 	case $backend in
-	blkback) disk_guest $name phy "$3" ;;
+	blkback) modprobe xen-blkback && disk_guest $name phy "$3" ;;
 	qdisk) disk_guest $name qdisk "$3" ;;
 	*) vhost_guest $name $backend "$3" ;;
-	esac
+	esac || { fail bench-$name "the guest cannot be made" && return; }
 	xl unpause $name
 	if [ -n "$PROFILE" ]; then symbols $D; elif [ -n "$3" ]; then calls; else
 		# Seldom looked for: a program that starts is as dear as a hundred I/Os.
@@ -50,7 +50,7 @@ vhost_guest() {
 disk_guest() {
 	guest_config $1 "lab.disk=xvdb $3"
 	echo "disk=['format=raw,vdev=xvdb,access=rw,backendtype=$2,direct-io-safe,target=$DISK']" >> /tmp/guests/$1
-	xl create -q -p /tmp/guests/$1 || fail bench-$1 "the guest cannot be made"
+	xl create -q -p /tmp/guests/$1 || { cat /var/log/xen/qemu-dm-$1.log && return 1; }
 	D=$(xl domid $1)
 	listen $1
 }
@@ -68,7 +68,7 @@ symbols() {
 threads() {
 	case $1 in
 	ours*) echo /proc/$SERVER/task/* ;;
-	kernel) named 'irq/*-vscsiif' ;;
+	kernel) named 'irq/*-vscsiif*' ;;
 	blkback) named "$D.xvdb-*" ;;
 	qdisk) echo /proc/$(xenstore-read /local/domain/$D/image/device-model-pid)/task/* ;;
 	esac
@@ -85,7 +85,7 @@ idle() {
 	local threads before after
 	sleep 6
 	threads=$(threads $1)
-	[ -n "$threads" ] || fail bench-idle "no threads of $1"
+	[ -n "$threads" ] || fail bench-idle "no threads of $1 among $(cat /proc/[0-9]*/comm | grep -v kworker | tr '\n' ' ')"
 	before=$(spent $threads)
 	sleep 10
 	after=$(spent $threads)
