@@ -60,8 +60,7 @@ kernel=$(ls "$tree/lib/modules")
 cp "$tree/boot/vmlinuz-$kernel" vmlinuz
 gunzip -c "$tree/boot/xen-$xen-amd64.gz" > xen
 # iscsi-test-cu, fio and sg3_utils stay as they are; documentation does not help a machine that nobody sits at.
-# QEMU is there for qdisk alone: such a guest takes no firmware of it, only its keymaps.
-rm -rf "$tree"/usr/share/{doc,man,locale,seabios} "$tree"/usr/lib/ipxe "$tree"/var/cache/apt "$tree"/var/lib/apt/lists
+rm -rf "$tree"/usr/share/{doc,man,locale} "$tree"/var/cache/apt "$tree"/var/lib/apt/lists
 
 step "a disc"
 mkdir -p "$tree/disc"

@@ -9,8 +9,7 @@ echo "QUICK=$QUICK PROFILE='$PROFILE'" > $OVERLAY/facts
 round() {
 	local name=$1 backend=$2
 	case $backend in
-	blkback) modprobe xen-blkback && disk_guest $name phy "$3" ;;
-	qdisk) disk_guest $name qdisk "$3" ;;
+	blkback) disk_guest $name "$3" ;;
 	*) vhost_guest $name $backend "$3" ;;
 	esac || { fail bench-$name "the guest cannot be made" && return; }
 	xl unpause $name
@@ -46,11 +45,12 @@ vhost_guest() {
 	vgo $D 0
 }
 
-# disk_guest NAME BACKENDTYPE WORDS: makes a guest with a block device. Without direct-io-safe QEMU would go through the page cache.
+# disk_guest NAME WORDS: makes a guest with a block device of xen-blkback's.
 disk_guest() {
-	guest_config $1 "lab.disk=xvdb $3"
-	echo "disk=['format=raw,vdev=xvdb,access=rw,backendtype=$2,direct-io-safe,target=$DISK']" >> /tmp/guests/$1
-	xl create -q -p /tmp/guests/$1 || { cat /var/log/xen/qemu-dm-$1.log && return 1; }
+	modprobe xen-blkback
+	guest_config $1 "lab.disk=xvdb $2"
+	echo "disk=['format=raw,vdev=xvdb,access=rw,backendtype=phy,target=$DISK']" >> /tmp/guests/$1
+	xl create -q -p /tmp/guests/$1 || return 1
 	D=$(xl domid $1)
 	listen $1
 }
@@ -70,7 +70,6 @@ threads() {
 	ours*) echo /proc/$SERVER/task/* ;;
 	kernel) named 'irq/*-vscsiif*' ;;
 	blkback) named "$D.xvdb-*" ;;
-	qdisk) echo /proc/$(xenstore-read /local/domain/$D/image/device-model-pid)/task/* ;;
 	esac
 }
 # named PATTERN: threads of the kernel's.

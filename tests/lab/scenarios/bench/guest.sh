@@ -44,7 +44,8 @@ counted() {
 
 if [ -n "$lab_disk" ]; then
 	DISK=/dev/$lab_disk
-	within 20 test -b $DISK || fail disk "no $DISK"
+	# Without it fio would make a file of this name.
+	within 20 test -b $DISK || { fail disk "no $DISK" && return; }
 else
 	disk 0 || fail disk "no disk"
 fi

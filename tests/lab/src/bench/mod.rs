@@ -36,8 +36,6 @@ pub enum Backend {
     Kernel,
     /// Linux's xen-blkback: no SCSI
     Blkback,
-    /// QEMU's backend of the same protocol
-    Qdisk,
 }
 
 impl Backend {

@@ -12,7 +12,7 @@ const BAR: f64 = 16.0;
 /// Longer bars are cut, and have their number beside them as all have.
 const LONGEST: f64 = 2.5;
 /// Of Okabe and Ito, which everybody can tell apart.
-const COLOURS: [&str; 6] = ["#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7"];
+const COLOURS: [&str; 5] = ["#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00"];
 
 /// The plot, as SVG.
 pub fn bars(results: &Results, measure: Measure) -> String {

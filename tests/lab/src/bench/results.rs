@@ -11,8 +11,9 @@ use crate::tools::Outcome;
 
 /// Seconds that the scenario looks at an idle backend.
 const IDLE: u32 = 10;
-/// `IOCTL_GNTDEV_GRANT_COPY` of xen/gntdev.h, as the histogram has it.
+/// `IOCTL_GNTDEV_GRANT_COPY` of xen/gntdev.h and `IOCTL_EVTCHN_NOTIFY` of xen/evtchn.h, as the histogram has them.
 const GRANT_COPY: &str = "ioctl:104708";
+const NOTIFY: &str = "ioctl:44504";
 
 /// What a boot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +170,9 @@ impl Results {
                 return Err(format!("nobody looked at {name} when it was idle"));
             }
         }
-        if calls && !self.calls.values().any(|calls| calls.ios > 0.0 && !calls.counts.is_empty()) {
+        if calls && self.calls.is_empty()
+            || self.calls.values().any(|calls| calls.ios <= 0.0 || calls.counts.is_empty())
+        {
             return Err("no system calls were counted".into());
         }
         if self.jobs.is_empty() { Err("the benchmark gave no figures".into()) } else { Ok(()) }
@@ -272,7 +275,12 @@ impl Results {
             row("all", all.map(|(_, count)| count).sum());
             // What is done once or twice in a job is noise.
             for (name, count) in calls.counts.iter().filter(|(_, count)| **count / calls.ios >= 0.001) {
-                if name == GRANT_COPY { row("ioctl, GRANT_COPY of them", *count) } else { row(name, *count) }
+                let name = match name.as_str() {
+                    GRANT_COPY => "ioctl, GRANT_COPY of them",
+                    NOTIFY => "ioctl, NOTIFY of them",
+                    name => name,
+                };
+                row(name, *count);
             }
         }
         out.push('\n');
@@ -332,7 +340,7 @@ pub mod tests {
         LAB ROUND kernel\nLAB IDLE 3 40\nLAB LATENCY read 4k qd1 10 50 30\nLAB BENCH read 4k qd1 100\n\
         LAB ROUND ours\nLAB IDLE 0 0\nLAB LATENCY read 4k qd1 10 22 30\nLAB BENCH read 4k qd1 500\n\
         LAB ROUND kernel\nLAB IDLE 1 20\nLAB LATENCY read 4k qd1 10 50 30\nLAB BENCH read 4k qd1 100\n";
-    const CALLS: &str = "LAB CALLS read 4k qd1 sys_ioctl 50\nLAB CALLS read 4k qd1 ioctl:104708 40\n\
+    const CALLS: &str = "LAB CALLS read 4k qd1 sys_ioctl 50\nLAB CALLS read 4k qd1 ioctl:104708 40\nLAB CALLS read 4k qd1 ioctl:44504 10\n\
         LAB CALLS read 4k qd1 sys_io_uring_enter 200\nLAB COUNTED read 4k qd1 100\n";
     const BOTH: [Backend; 2] = [Backend::Ours, Backend::Kernel];
 
@@ -366,6 +374,7 @@ pub mod tests {
         for row in [
             "all | 2.500 | 6.25",
             "ioctl, GRANT_COPY of them | 0.400 | 1.00",
+            "ioctl, NOTIFY of them | 0.100 | 0.25",
             "ioctl | 0.500 | 1.25",
             "io_uring_enter | 2.000 | 5.00",
         ] {
@@ -382,6 +391,9 @@ pub mod tests {
         assert!(complete(&REPORT.replace("LAB IDLE 3 40\n", "")).unwrap_err().contains("idle"));
         assert!(complete("").is_err());
         assert!(Results::parse(REPORT).unwrap().complete(&BOTH, 2, true).is_err(), "no system calls");
+        let (short, _) = CALLS.rsplit_once("LAB COUNTED").unwrap();
+        let uncounted = Results::parse(&format!("{REPORT}{short}")).unwrap();
+        assert!(uncounted.complete(&BOTH, 2, true).is_err(), "of how many I/Os?");
     }
 
     #[test]
