@@ -2,16 +2,6 @@
 HERE=/lab/passthrough
 . $HERE/send.sh
 
-# equal RECORD CHECK: a check that the guest's record is dom0's; the first lines that differ are told.
-equal() {
-	if cmp "$HERE/dom0-$1" "/tmp/guest-$1" > /dev/null 2>&1; then pass "$2"; else
-		diff "$HERE/dom0-$1" "/tmp/guest-$1" | grep '^[-+][^-+]' > /tmp/diff
-		head -n 20 /tmp/diff | cut -c1-400 | while read -r line; do say "$line"; done
-		fail "$2" "$(grep -c '^-' /tmp/diff) lines differ, first $(head -n 2 /tmp/diff | cut -c1-250)"
-	fi
-}
-there() { ls -d /sys/bus/scsi/devices/*:0:$1:0/scsi_generic/sg*; }
-
 xenstore-write data/lab-at up
 target=0
 lines devices > /tmp/devices
