@@ -20,6 +20,8 @@ const CPU: &str = "max,-xsave";
 pub const MEMORY_KIB: usize = 8 << 20;
 
 /// The console's log is cut here; a machine that writes more is ill.
+/// How long dom0 may take to come up, of the time that a machine has.
+const UP: Duration = Duration::from_secs(300);
 const LOG_LIMIT: u64 = 16 << 20;
 /// How often a waiting user hears that we are alive.
 const PROGRESS: Duration = Duration::from_secs(15);
@@ -107,14 +109,11 @@ impl Machine<'_> {
         let mut stop: Option<(Instant, String)> = None;
         loop {
             let now = Instant::now();
+            let limit = if last.is_some() { self.limit } else { self.limit.min(UP) };
             match &stop {
                 Some((when, why)) if now >= *when => return Ok(Some(why.clone())),
-                None if now.duration_since(start) >= self.limit => {
-                    return Ok(Some(format!(
-                        "not done after {} s; last: {}",
-                        self.limit.as_secs(),
-                        said(last)
-                    )));
+                None if now.duration_since(start) >= limit => {
+                    return Ok(Some(format!("not done after {} s; last: {}", limit.as_secs(), said(last))));
                 }
                 _ => {}
             }

@@ -283,7 +283,8 @@ pub fn boot(run: &Run<'_>, image: &Image, programs: &[PathBuf]) -> Outcome<Recor
         plugin: run.plugin,
     };
     let (mut end, up) = machine.boot()?;
-    // Emulated processors run code that the other one is changing; Linux 7.3 has died of it, before anything of ours was there.
+    // Emulated processors run code that the other one is changing: Linux 7.3 has died of it, and 6.1 stood still, before anything of ours
+    // was there.
     if let End::Broken(why) = &end
         && !up
     {
