@@ -19,9 +19,9 @@ const CPU: &str = "max,-xsave";
 /// What a machine takes of this one's memory: its own (`-m`), and QEMU's caches, generously.
 pub const MEMORY_KIB: usize = 8 << 20;
 
-/// The console's log is cut here; a machine that writes more is ill.
 /// How long dom0 may take to come up, of the time that a machine has.
 const UP: Duration = Duration::from_secs(300);
+/// The console's log is cut here; a machine that writes more is ill.
 const LOG_LIMIT: u64 = 16 << 20;
 /// How often a waiting user hears that we are alive.
 const PROGRESS: Duration = Duration::from_secs(15);
