@@ -81,6 +81,7 @@ for engine in $ENGINES; do
 		go $D $engine-hangs
 	fi
 	check $engine-is-left meets $D $engine-left 60
+	go $D $engine-left
 done
 check guest-powers-off guest_gone g 60
 # Nobody has a command of the devices any more: they can go, which would wait for it.

@@ -25,5 +25,5 @@ for engine in $ENGINES; do
 	fi
 	none_there() { ! there 0 && ! there 1; }
 	within 60 none_there
-	xenstore-write data/lab-at $engine-left
+	meet $engine-left
 done
