@@ -129,7 +129,7 @@ impl Worker {
             reactor.offer(memory);
         }
         let Connection { domid, ring, events, grants, luns, feature_host, limits, log_limit } = connection;
-        let polling = Polling::new(if reactor.tells() { limits.polling } else { Duration::ZERO });
+        let polling = Polling::new(if reactor.is_io_uring() { limits.polling } else { Duration::ZERO });
         let mut worker = Self {
             reactor,
             ring,

@@ -20,9 +20,6 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::BsgUring, Self::SgUring, Self::SgEpoll];
-
     /// The reactor that it needs.
     #[must_use]
     pub fn reactor(self) -> ReactorKind {

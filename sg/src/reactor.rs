@@ -56,7 +56,7 @@ impl Reactor {
         sys::reactor::Form::new(kind).map(Self)
     }
 
-    /// Whether this is an io_uring.
+    /// Whether this is an io_uring. Only then [`has_news`](Self::has_news) can be relied on.
     #[must_use]
     pub fn is_io_uring(&self) -> bool {
         matches!(self.0, sys::reactor::Form::IoUring(_))
@@ -123,12 +123,6 @@ impl Reactor {
         self.0.hand_over()
     }
 
-    /// Whether [`has_news`](Self::has_news) can be relied on: io_uring of Linux 5.19 and later says what it has.
-    #[must_use]
-    pub fn tells(&self) -> bool {
-        self.0.tells()
-    }
-
     /// Whether [`wait`](Self::wait) has something to tell, found without a system call.
     pub fn has_news(&mut self) -> bool {
         self.0.has_news()
@@ -183,7 +177,7 @@ mod tests {
     #[test]
     fn news_is_seen_without_a_wait() {
         let mut reactor = Reactor::new(ReactorKind::Auto).unwrap();
-        if !reactor.tells() {
+        if !reactor.is_io_uring() {
             assert!(Reactor::new(ReactorKind::IoUring).is_err(), "io_uring of before Linux 5.19");
             return;
         }

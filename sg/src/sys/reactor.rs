@@ -160,10 +160,6 @@ impl Form {
         }
     }
 
-    pub(crate) fn tells(&self) -> bool {
-        matches!(self, Self::IoUring(_))
-    }
-
     pub(crate) fn has_news(&mut self) -> bool {
         match self {
             Self::IoUring(uring) => uring.has_news(),

@@ -94,25 +94,24 @@ impl Uring {
     }
 
     pub(crate) fn has_registered(&mut self, buffer: &Buffer) -> bool {
-        self.memory = match std::mem::replace(&mut self.memory, Memory::None) {
-            Memory::Offered(span) => self.register(span),
-            known => known,
-        };
+        if matches!(self.memory, Memory::Offered(_)) {
+            self.register();
+        }
         matches!(&self.memory, Memory::Registered(span) if span.contains(buffer))
     }
 
-    fn register(&mut self, span: Span) -> Memory {
+    fn register(&mut self) {
+        let Memory::Offered(span) = std::mem::replace(&mut self.memory, Memory::None) else { return };
         let iovec = libc::iovec { iov_base: span.as_ptr().cast(), iov_len: span.bytes() };
         // SAFETY: the span is memory of ours that stays mapped as long as it lives, which is as long as the ring does, and the kernel
         // touches it for operations only.
         match unsafe { self.ring.submitter().register_buffers(&[iovec]) } {
             Ok(()) => {
                 tracing::info!("{} KiB of buffers are registered with io_uring", span.bytes() / 1024);
-                Memory::Registered(span)
+                self.memory = Memory::Registered(span);
             }
             Err(error) => {
                 tracing::info!("io_uring does not register buffers ({error}): each command pins its own");
-                Memory::None
             }
         }
     }
